@@ -1,0 +1,381 @@
+//! Configuration: `config.toml` < environment, read and checked once at start, handed down by section.
+//!
+//! Every key, its unit and its default stands in `config.toml` at the top of the repository; the defaults here are
+//! the same (a test compares them). `load.rs` reads and merges, `check.rs` holds the rules between keys.
+
+mod check;
+mod load;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+pub use load::{ConfigError, Outcome, load};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AppEnv {
+    Development,
+    Staging,
+    Production,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub env: AppEnv,
+    pub data_dir: PathBuf,
+    pub server: Server,
+    pub internal: Internal,
+    pub log: Log,
+    pub auth: Auth,
+    pub sockets: Sockets,
+    pub sessions: Sessions,
+    pub event_log: EventLog,
+    pub circuits: Circuits,
+    pub providers: Providers,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            env: AppEnv::Development,
+            data_dir: "data".into(),
+            server: Server::default(),
+            internal: Internal::default(),
+            log: Log::default(),
+            auth: Auth::default(),
+            sockets: Sockets::default(),
+            sessions: Sessions::default(),
+            event_log: EventLog::default(),
+            circuits: Circuits::default(),
+            providers: Providers::default(),
+        }
+    }
+}
+
+/// The public gateway.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    pub host: IpAddr,
+    pub port: u16,
+    /// Browser origins allowed to call the API and open sockets; `*` allows any.
+    pub origins: Vec<String>,
+    /// Largest request body.
+    pub max_body_bytes: usize,
+    /// Whole-request deadline (streams and sockets excepted).
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Duration,
+    /// From SIGTERM to exit.
+    #[serde(with = "humantime_serde")]
+    pub drain_timeout: Duration,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            host: IpAddr::from([0, 0, 0, 0]),
+            port: 3000,
+            origins: vec!["*".into()],
+            max_body_bytes: 256 * 1024,
+            request_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(25),
+        }
+    }
+}
+
+/// The services' own listeners; never reachable from outside.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Internal {
+    pub enabled: bool,
+    pub host: IpAddr,
+    pub user_port: u16,
+    pub generation_port: u16,
+    pub history_port: u16,
+    pub sharing_port: u16,
+    pub video_port: u16,
+    pub social_port: u16,
+}
+
+impl Default for Internal {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            host: IpAddr::from([127, 0, 0, 1]),
+            user_port: 3001,
+            generation_port: 3002,
+            history_port: 3003,
+            sharing_port: 3004,
+            video_port: 3005,
+            social_port: 3006,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// `pretty` on a terminal, `json` elsewhere.
+    Auto,
+    Pretty,
+    Json,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// A tracing filter, e.g. `info,whatif=debug`.
+    pub level: String,
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Auto }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// At least 32 bytes. Absent: generated once into the data directory (not in production).
+    pub jwt_secret: Option<SecretString>,
+    /// Life of an access token.
+    #[serde(with = "humantime_serde")]
+    pub access_ttl: Duration,
+    /// Life of a login without a refresh.
+    #[serde(with = "humantime_serde")]
+    pub refresh_ttl: Duration,
+    /// Password hashes computed at the same time; each takes about 19 MiB.
+    pub hashing_workers: usize,
+    /// Logins and registrations waiting for a hash before more are refused.
+    pub hashing_queue: usize,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            jwt_secret: None,
+            access_ttl: Duration::from_secs(15 * 60),
+            refresh_ttl: Duration::from_secs(30 * 24 * 3600),
+            hashing_workers: 2,
+            hashing_queue: 32,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sockets {
+    /// Open sockets on this replica.
+    pub max_connections: usize,
+    /// Open sockets of one user on this replica.
+    pub max_connections_per_user: usize,
+    /// Scenarios attached to one socket.
+    pub max_attachments: usize,
+    /// Commands a second on one socket.
+    pub commands_per_second: u32,
+    #[serde(with = "humantime_serde")]
+    pub hello_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub ping_interval: Duration,
+    /// Silence after which a peer is taken for dead.
+    #[serde(with = "humantime_serde")]
+    pub pong_timeout: Duration,
+    /// How long a reader may stay behind before it is closed.
+    #[serde(with = "humantime_serde")]
+    pub slow_timeout: Duration,
+    /// Bytes written to one socket ahead of its reader.
+    pub write_buffer_bytes: usize,
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self {
+            max_connections: 20_000,
+            max_connections_per_user: 20,
+            max_attachments: 32,
+            commands_per_second: 10,
+            hello_timeout: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(35),
+            slow_timeout: Duration::from_secs(30),
+            write_buffer_bytes: 64 * 1024,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sessions {
+    /// Supervisors that the sessions are spread over.
+    pub shards: usize,
+    /// Turns running at the same time on this replica.
+    pub max_turns: usize,
+    /// An unused session stops after this.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub lease_ttl: Duration,
+    #[serde(with = "humantime_serde")]
+    pub lease_renew: Duration,
+    /// Longest that a piece of text waits for more before it is logged and shown; `0s` turns merging off.
+    #[serde(with = "humantime_serde")]
+    pub coalesce: Duration,
+    /// Longest that a finished scene waits for its store before the turn fails.
+    #[serde(with = "humantime_serde")]
+    pub store_wait: Duration,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            shards: 8,
+            max_turns: 4_000,
+            idle_timeout: Duration::from_secs(120),
+            lease_ttl: Duration::from_secs(5),
+            lease_renew: Duration::from_millis(1_500),
+            coalesce: Duration::from_millis(25),
+            store_wait: Duration::from_secs(120),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// Kept in SQLite in the data directory: survives the process.
+    Disk,
+    /// Kept in memory: lost with the process. For measurements and tests.
+    Memory,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventLog {
+    pub durability: Durability,
+    /// How long events of finished turns stay replayable.
+    #[serde(with = "humantime_serde")]
+    pub retention: Duration,
+}
+
+impl Default for EventLog {
+    fn default() -> Self {
+        Self { durability: Durability::Disk, retention: Duration::from_secs(24 * 3600) }
+    }
+}
+
+/// When a dependency's circuit opens and how it closes again.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Circuits {
+    /// Sliding window over which calls are counted.
+    #[serde(with = "humantime_serde")]
+    pub window: Duration,
+    /// Fewest calls in the window before it can open.
+    pub min_calls: u32,
+    /// Share of failed calls (0-1] that opens it.
+    pub failure_ratio: f64,
+    /// First and longest wait before a probe.
+    #[serde(with = "humantime_serde")]
+    pub backoff_min: Duration,
+    #[serde(with = "humantime_serde")]
+    pub backoff_max: Duration,
+}
+
+impl Default for Circuits {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(10),
+            min_calls: 10,
+            failure_ratio: 0.5,
+            backoff_min: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(30),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Providers {
+    /// Text providers, most wanted first; those without credentials are left out.
+    pub text: Vec<String>,
+    pub openai: OpenAi,
+    pub storyteller: Storyteller,
+}
+
+impl Default for Providers {
+    fn default() -> Self {
+        Self {
+            text: vec!["openai".into(), "storyteller".into()],
+            openai: OpenAi::default(),
+            storyteller: Storyteller::default(),
+        }
+    }
+}
+
+/// OpenAI, or any server that speaks its chat-completions format.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OpenAi {
+    pub api_key: Option<SecretString>,
+    /// Up to and including the version, e.g. `http://127.0.0.1:11434/v1/`. Set alone it needs no key.
+    pub base_url: Option<String>,
+    pub model: String,
+    pub max_output_tokens: u32,
+    pub temperature: f64,
+    /// Calls at the same time.
+    pub max_concurrency: usize,
+    /// Tries before the first byte, the first included.
+    pub max_attempts: u32,
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub first_byte_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub between_bytes_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub whole_timeout: Duration,
+}
+
+impl Default for OpenAi {
+    fn default() -> Self {
+        Self {
+            api_key: None,
+            base_url: None,
+            model: "gpt-4o-mini".into(),
+            max_output_tokens: 1_200,
+            temperature: 0.9,
+            max_concurrency: 256,
+            max_attempts: 3,
+            connect_timeout: Duration::from_secs(5),
+            first_byte_timeout: Duration::from_secs(20),
+            between_bytes_timeout: Duration::from_secs(10),
+            whole_timeout: Duration::from_secs(120),
+        }
+    }
+}
+
+impl OpenAi {
+    pub fn is_configured(&self) -> bool {
+        self.api_key.is_some() || self.base_url.is_some()
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Storyteller {
+    /// Words a second; 0 writes without a pause.
+    pub words_per_second: f64,
+}
+
+impl Default for Storyteller {
+    fn default() -> Self {
+        Self { words_per_second: 18.0 }
+    }
+}

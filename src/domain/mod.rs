@@ -1,0 +1,9 @@
+//! Values and rules. No I/O, no runtime, no store: everything here can be tested with plain function calls.
+
+pub mod event;
+pub mod ids;
+pub mod patch;
+pub mod scenario;
+pub mod turn;
+pub mod turn_format;
+pub mod user;

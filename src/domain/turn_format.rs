@@ -1,0 +1,1 @@
+//! The turn format: how a provider writes a scene as one stream of text.

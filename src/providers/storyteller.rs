@@ -1,0 +1,1 @@
+//! The embedded storyteller as a text provider: paced, deterministic, always there.

@@ -1,0 +1,152 @@
+//! The text capability: write the next scene of a scenario, streamed as it comes.
+//!
+//! A provider streams raw text in the **turn format** ([`crate::domain::turn_format`]): the prose, then the choices,
+//! then a patch on the world state. Parsing it is the turn's business, not the provider's.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::Stream;
+
+use crate::domain::patch::Object;
+use crate::domain::scenario::{Length, Usage, Via};
+
+/// What stays the same for all turns of a scenario.
+#[derive(Debug, Clone)]
+pub struct Brief {
+    pub prompt: String,
+    pub genre: Option<String>,
+    pub tone: Option<String>,
+    pub length: Length,
+    /// BCP 47 tag.
+    pub language: String,
+    pub seed: u64,
+}
+
+/// An earlier scene on the way from the root to the one to be written.
+#[derive(Debug, Clone)]
+pub struct PastScene {
+    pub via: Via,
+    pub text: String,
+}
+
+/// Everything a provider may use to write one scene.
+#[derive(Debug, Clone)]
+pub struct StoryRequest {
+    pub brief: Arc<Brief>,
+    /// Root first; the last one is the parent. Empty for the first scene.
+    pub path: Arc<Vec<PastScene>>,
+    /// The world state after the parent.
+    pub state: Arc<Object>,
+    /// What the reader did to get here.
+    pub via: Via,
+    /// 0 for the first telling of a scene, higher for each retry of the same one: another text for the same action.
+    pub variation: u32,
+    /// Text of this scene that readers have already seen, by whoever wrote it. The provider goes on right after
+    /// it and never repeats it.
+    pub shown: String,
+    /// The prose is whole (it is `shown`): only choices and patch are wanted.
+    pub prose_done: bool,
+    /// Model to use instead of the provider's default.
+    pub model: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum TextChunk {
+    /// Never empty.
+    Text(String),
+    /// The last item of a stream that ended well.
+    End { reason: EndReason, usage: Usage },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    Complete,
+    /// The model ran into its output limit.
+    Length,
+}
+
+/// Dropping it abandons the call.
+pub type TextStream = Pin<Box<dyn Stream<Item = Result<TextChunk, ProviderError>> + Send>>;
+
+/// Which of the provider's deadlines ran out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deadline {
+    Connect,
+    FirstByte,
+    BetweenBytes,
+    Whole,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProviderErrorKind {
+    /// The credentials are missing, wrong or not allowed to do this.
+    Auth,
+    RateLimited {
+        retry_after: Option<Duration>,
+    },
+    /// The vendor's 5xx, 529 and the like.
+    Overloaded {
+        retry_after: Option<Duration>,
+    },
+    /// The vendor refuses this very request; another try would be refused too.
+    BadRequest,
+    ContentFilter,
+    Network,
+    Timeout(Deadline),
+    /// The vendor answered something that its protocol does not have, or broke off.
+    Protocol,
+}
+
+impl ProviderErrorKind {
+    /// The `reason` of a `turn.failover`.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            ProviderErrorKind::Auth => "auth",
+            ProviderErrorKind::RateLimited { .. } => "rate_limited",
+            ProviderErrorKind::Overloaded { .. } => "overloaded",
+            ProviderErrorKind::BadRequest => "bad_request",
+            ProviderErrorKind::ContentFilter => "content_filter",
+            ProviderErrorKind::Network => "network",
+            ProviderErrorKind::Timeout(_) => "timeout",
+            ProviderErrorKind::Protocol => "protocol",
+        }
+    }
+
+    /// Whether this speaks against the provider (counts for its circuit) rather than against the request.
+    pub const fn is_dependency_failure(&self) -> bool {
+        !matches!(self, ProviderErrorKind::BadRequest | ProviderErrorKind::ContentFilter)
+    }
+}
+
+/// `message` may quote the vendor; it goes to the log, never to a client.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{}: {message}", kind.as_str())]
+pub struct ProviderError {
+    pub kind: ProviderErrorKind,
+    pub message: String,
+}
+
+impl ProviderError {
+    pub fn new(kind: ProviderErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+#[async_trait]
+pub trait TextProvider: Send + Sync + 'static {
+    /// `openai`, `storyteller`, …: unique among the configured ones.
+    fn name(&self) -> &str;
+
+    /// The model that will be used for a request which names none.
+    fn model(&self) -> &str;
+
+    /// Starts writing. Connect and first-byte deadlines and the retry before the first byte are the provider's own,
+    /// and so are the between-bytes and whole-turn deadlines of the stream it returns.
+    async fn open(&self, request: StoryRequest) -> Result<TextStream, ProviderError>;
+
+    /// Cheap round trip that tells whether the vendor answers and takes the credentials.
+    async fn probe(&self) -> Result<(), ProviderError>;
+}

@@ -1,0 +1,1 @@
+//! Answers already given to creating requests, by idempotency key.

@@ -1,0 +1,1 @@
+//! SQLite back ends (sqlx): the embedded default for accounts.

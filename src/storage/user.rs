@@ -1,0 +1,1 @@
+//! Accounts, their credentials and their logins.
