@@ -5,6 +5,8 @@
 //! and providers; they know nothing of HTTP.
 
 pub mod circuit;
+pub mod generation;
+pub mod history;
 pub mod pool;
 pub mod status;
 pub mod supervisor;

@@ -136,6 +136,17 @@ pub enum Finish {
     Failed,
 }
 
+impl Finish {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Finish::Complete => "complete",
+            Finish::Stopped => "stopped",
+            Finish::Length => "length",
+            Finish::Failed => "failed",
+        }
+    }
+}
+
 /// A provider and model that wrote a scene, or its part from `off` (UTF-16 code units) on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Author {

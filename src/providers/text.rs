@@ -143,6 +143,11 @@ pub trait TextProvider: Send + Sync + 'static {
     /// The model that will be used for a request which names none.
     fn model(&self) -> &str;
 
+    /// Whether a stream that goes on after `shown` text never repeats any of it, so that nothing need be trimmed.
+    fn continues_exactly(&self) -> bool {
+        false
+    }
+
     /// Starts writing. Connect and first-byte deadlines and the retry before the first byte are the provider's own,
     /// and so are the between-bytes and whole-turn deadlines of the stream it returns.
     async fn open(&self, request: StoryRequest) -> Result<TextStream, ProviderError>;

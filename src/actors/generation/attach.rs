@@ -1,0 +1,198 @@
+//! How a reader comes to a scenario's events: exactly from where it was, or with a snapshot.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::Notify;
+
+use super::GenerationHandle;
+use super::draft::Draft;
+use super::tail::{Position, Subscription, Taken};
+use super::writer::{WriteError, read_events};
+use crate::domain::event::Frame;
+use crate::domain::ids::{ScenarioId, UserId};
+use crate::domain::scenario::{Scenario, Scene};
+use crate::error::ServiceError;
+use crate::storage::log::{Claim, Extent, LogError, LogStore, Origin};
+
+/// Bytes read at once from the store for a reader that is far behind.
+const PAGE_BYTES: usize = 64 * 1024;
+
+pub struct Attached {
+    pub reader: LogReader,
+    /// The newest `seq` when the reader attached.
+    pub head: u64,
+    /// Present if the reader's position could not be taken up: it starts from here.
+    pub snapshot: Option<Snapshot>,
+}
+
+/// A scenario as it stood at `seq`.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub seq: u64,
+    pub scenes: Vec<Scene>,
+    pub open_turn: Option<Draft>,
+}
+
+/// A cursor on a log.
+pub struct LogReader {
+    scenario: ScenarioId,
+    epoch: Arc<str>,
+    /// `seq` of the last event handed out.
+    cursor: u64,
+    subscription: Subscription,
+    log: Arc<dyn LogStore>,
+}
+
+impl LogReader {
+    pub fn scenario(&self) -> ScenarioId {
+        self.scenario
+    }
+
+    pub fn epoch(&self) -> &Arc<str> {
+        &self.epoch
+    }
+
+    pub fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// Takes what is in memory after the cursor, about `max_bytes` at most, and moves the cursor.
+    pub fn take(&mut self, max_bytes: usize, out: &mut Vec<(u64, Frame)>) -> Taken {
+        let taken = self.subscription.tail().take(&self.epoch, self.cursor, max_bytes, out);
+        if let (Taken::Frames, Some((seq, _))) = (&taken, out.last()) {
+            self.cursor = *seq;
+        }
+        taken
+    }
+
+    /// Reads what is no longer in memory ([`Taken::Older`]); give the result to [`LogReader::advance`].
+    pub fn read_older(&self) -> BoxFuture<'static, Result<Vec<(u64, Frame)>, ServiceError>> {
+        let (log, scenario, cursor) = (Arc::clone(&self.log), self.scenario, self.cursor);
+        Box::pin(async move {
+            let page = log.read(scenario, cursor, PAGE_BYTES).await.map_err(unavailable)?;
+            Ok(page.map(|page| page.frames).unwrap_or_default())
+        })
+    }
+
+    /// Moves the cursor over frames read from the store. `false`: they do not follow it, the log is not held any more.
+    pub fn advance(&mut self, frames: &[(u64, Frame)]) -> bool {
+        match (frames.first(), frames.last()) {
+            (Some((first, _)), Some((last, _))) if *first == self.cursor + 1 => {
+                self.cursor = *last;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl GenerationHandle {
+    /// Attaches a reader that has seen everything up to `after` of the log with that `epoch`. `wake` is notified
+    /// whenever there is something to take.
+    ///
+    /// # Errors
+    /// `scenario_not_found`; `service_unavailable` while log or history is away.
+    pub async fn attach(
+        &self,
+        user: UserId,
+        scenario: ScenarioId,
+        epoch: Option<&str>,
+        after: u64,
+        wake: &Arc<Notify>,
+    ) -> Result<Attached, ServiceError> {
+        let record = self.deps.history.find_owned(scenario, user).await?;
+        let tail = self.deps.hub.tail(scenario);
+        // Before the log is looked at, so that nothing can slip between.
+        let subscription = tail.subscribe(wake);
+        let extent = self.extent(&record).await?;
+        tail.begin(&extent);
+        let position = tail.position().ok_or_else(ServiceError::internal)?;
+        let known = match epoch.filter(|epoch| !epoch.is_empty()) {
+            Some(epoch) => epoch == &*extent.epoch,
+            None => after == 0,
+        };
+        let recovered = known && position.epoch == extent.epoch && {
+            let extent = Extent { head: position.head, ..extent.clone() };
+            extent.holds_after(after)
+        };
+        let (cursor, snapshot) = match recovered {
+            true => (after, None),
+            false => {
+                let snapshot = self.snapshot(scenario, &extent, &position).await?;
+                (snapshot.seq, Some(snapshot))
+            }
+        };
+        let reader = LogReader {
+            scenario,
+            epoch: Arc::clone(&position.epoch),
+            cursor,
+            subscription,
+            log: Arc::clone(&self.deps.log),
+        };
+        Ok(Attached { reader, head: position.head, snapshot })
+    }
+
+    /// Where a scenario's log stands.
+    pub async fn position(&self, scenario: &Scenario) -> Result<Extent, ServiceError> {
+        self.extent(scenario).await
+    }
+
+    async fn extent(&self, scenario: &Scenario) -> Result<Extent, ServiceError> {
+        let log = &self.deps.log;
+        if let Some(page) = log.read(scenario.id, i64::MAX as u64, 0).await.map_err(unavailable)? {
+            return Ok(page.extent);
+        }
+        // The log is lost (or was never begun): begin it, so that it has an epoch.
+        let origin = if scenario.scene_count == 0 { Origin::New } else { Origin::Lost };
+        let ttl = self.deps.config.lease_ttl;
+        let claimed = log.claim(scenario.id, &self.deps.replica, ttl, origin).await;
+        match claimed.map_err(unavailable)? {
+            Claim::Granted(lease) => {
+                log.release(scenario.id, lease.fence).await.map_err(unavailable)?;
+                Ok(lease.extent)
+            }
+            Claim::Held { expires_in, .. } => {
+                Err(ServiceError::unavailable("event log", expires_in))
+            }
+        }
+    }
+
+    async fn snapshot(
+        &self,
+        scenario: ScenarioId,
+        extent: &Extent,
+        position: &Position,
+    ) -> Result<Snapshot, ServiceError> {
+        let seq = position.head;
+        let from = match position.open_from {
+            Some(open) => open,
+            // No session has told yet: the log itself knows.
+            None => (extent.first <= seq).then_some(extent.first),
+        };
+        let open_turn = match from {
+            None => None,
+            Some(from) => {
+                let events = read_events(&*self.deps.log, scenario, from, seq).await;
+                let events = events.map_err(|error| match error {
+                    WriteError::Fenced => ServiceError::internal(),
+                    WriteError::Unavailable(cause) => unavailable(LogError::Unavailable(cause)),
+                })?;
+                Draft::fold(&events)
+            }
+        };
+        // Read after the position: whatever was done by then is stored. A scene that is still being told in this
+        // snapshot comes through its events.
+        let mut scenes = self.deps.history.list_scenes(scenario).await?;
+        if let Some(draft) = &open_turn {
+            scenes.retain(|scene| scene.id != draft.scene);
+        }
+        Ok(Snapshot { seq, scenes, open_turn })
+    }
+}
+
+fn unavailable(error: LogError) -> ServiceError {
+    tracing::warn!(%error, "log is not available");
+    ServiceError::unavailable("event log", Duration::from_secs(1))
+}

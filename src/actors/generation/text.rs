@@ -1,0 +1,177 @@
+//! The text providers behind their circuits: one supervised pool each.
+//!
+//! A worker opens a stream and hands it over; the turn reads it. What goes wrong later in the stream is reported to
+//! the same pool, so that one circuit sees all of a provider's failures.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::actors::circuit::{Policy, State};
+use crate::actors::pool::{
+    self, Failure, PoolHandle, PoolSpec, PoolView, Reply, Trip, TripKind, Work,
+};
+use crate::actors::supervisor::{ChildSpec, Intensity};
+use crate::error::{Code, ServiceError};
+use crate::providers::text::{
+    ProviderError, ProviderErrorKind, StoryRequest, TextProvider, TextStream,
+};
+
+/// A configured provider and how many of its calls may be opened at the same time.
+pub struct TextSpec {
+    pub provider: Arc<dyn TextProvider>,
+    pub concurrency: usize,
+    /// Longest that opening a stream may take, the provider's own tries included.
+    pub open_deadline: Duration,
+}
+
+/// The providers in the order they are wanted; the last one is the storyteller.
+#[derive(Clone)]
+pub struct TextProviders(Arc<[TextHandle]>);
+
+#[derive(Clone)]
+pub struct TextHandle {
+    pub name: String,
+    pub model: String,
+    /// Its continuation never repeats what was shown.
+    pub exact: bool,
+    pool: PoolHandle<OpenWork>,
+}
+
+impl TextProviders {
+    pub fn new(specs: Vec<TextSpec>, circuit: &Policy) -> Self {
+        Self(specs.into_iter().map(|spec| TextHandle::new(spec, circuit)).collect())
+    }
+
+    pub fn children(&self) -> Vec<ChildSpec> {
+        self.0.iter().map(|text| pool::child(&text.pool)).collect()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &TextHandle> {
+        self.0.iter()
+    }
+
+    pub fn find(&self, name: &str) -> Option<&TextHandle> {
+        self.0.iter().find(|text| text.name == name)
+    }
+
+    /// Whom to ask, in order: the wanted one first, the others as configured, the storyteller last. Providers with
+    /// an open circuit are left out (an open circuit costs no wait), but never the last.
+    pub fn candidates(&self, wanted: Option<&str>) -> Vec<TextHandle> {
+        let Some((last, others)) = self.0.split_last() else { return Vec::new() };
+        if wanted == Some(&last.name) {
+            return vec![last.clone()];
+        }
+        let (first, rest): (Vec<_>, Vec<_>) =
+            others.iter().partition(|text| wanted == Some(&text.name));
+        first
+            .into_iter()
+            .chain(rest)
+            .filter(|text| text.circuit() == Some(State::Closed))
+            .chain([last])
+            .cloned()
+            .collect()
+    }
+}
+
+impl TextHandle {
+    fn new(spec: TextSpec, circuit: &Policy) -> Self {
+        let TextSpec { provider, concurrency, open_deadline } = spec;
+        let (name, model) = (provider.name().to_owned(), provider.model().to_owned());
+        let exact = provider.continues_exactly();
+        let spec = PoolSpec {
+            name: pool_name(&name),
+            workers: concurrency,
+            capacity: concurrency * 2,
+            deadline: open_deadline,
+            panics: Intensity::new(5, Duration::from_secs(10)),
+            circuit: circuit.clone(),
+        };
+        Self { name, model, exact, pool: PoolHandle::new(spec, OpenWork { provider }) }
+    }
+
+    /// `None` while the generation service is down.
+    pub fn circuit(&self) -> Option<State> {
+        self.pool.view().circuit()
+    }
+
+    pub fn view(&self) -> Arc<dyn PoolView> {
+        self.pool.view()
+    }
+
+    /// Opens a stream.
+    ///
+    /// # Errors
+    /// The reason, as a `turn.failover` gives it.
+    pub async fn open(&self, request: StoryRequest) -> Result<TextStream, String> {
+        let opened = self.pool.call(|reply| Job::Open(Box::new(request), reply)).await;
+        opened.map_err(|error| match error.code {
+            Code::ProviderUnavailable => error.message.into_owned(),
+            Code::ServiceUnavailable => "circuit_open".into(),
+            Code::Timeout => "timeout".into(),
+            _ => "internal".into(),
+        })
+    }
+
+    /// Reports what went wrong in a stream that had been opened. Only the provider's own failures count.
+    pub async fn report(&self, error: ProviderError) {
+        if error.kind.is_dependency_failure() {
+            let _ = self.pool.call(|reply| Job::Failed(error, reply)).await;
+        } else {
+            tracing::warn!(provider = self.name, %error, "provider refused a request");
+        }
+    }
+}
+
+fn pool_name(provider: &str) -> &'static str {
+    match provider {
+        "openai" => "text.openai",
+        "storyteller" => "text.storyteller",
+        _ => "text.other",
+    }
+}
+
+enum Job {
+    Open(Box<StoryRequest>, Reply<TextStream>),
+    /// A stream broke off.
+    Failed(ProviderError, Reply<()>),
+}
+
+struct OpenWork {
+    provider: Arc<dyn TextProvider>,
+}
+
+impl Work for OpenWork {
+    type Job = Job;
+
+    async fn run(&self, job: Job) -> Result<(), Trip> {
+        match job {
+            Job::Open(request, reply) => reply.answer(self.provider.open(*request).await),
+            Job::Failed(error, reply) => reply.answer(Err::<(), _>(error)),
+        }
+    }
+
+    async fn probe(&self) -> Result<(), Trip> {
+        self.provider.probe().await.map_err(|error| trip(&error))
+    }
+}
+
+fn trip(error: &ProviderError) -> Trip {
+    let kind = match error.kind {
+        ProviderErrorKind::RateLimited { .. } => TripKind::Throttled,
+        ProviderErrorKind::Timeout(_) => TripKind::Deadline,
+        _ => TripKind::Unavailable,
+    };
+    Trip::new(kind, error.to_string())
+}
+
+impl From<ProviderError> for Failure {
+    fn from(error: ProviderError) -> Self {
+        let shown = ServiceError::new(Code::ProviderUnavailable, error.kind.as_str());
+        if error.kind.is_dependency_failure() {
+            Failure::Dependency { shown, trip: trip(&error) }
+        } else {
+            tracing::warn!(%error, "provider refused a request");
+            Failure::Refused(shown)
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Has a scene told by one provider after the other, until it is whole.
+//!
+//! Whoever comes next goes on right after the text that readers have seen. The last one is the storyteller, which
+//! needs nothing but this process; so a turn never ends empty. The same way round repairs a scene that came without
+//! enough choices.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::pump::{Ended, Pump};
+use super::script::{Context, Running};
+use crate::actors::generation::draft::Draft;
+use crate::actors::generation::text::TextHandle;
+use crate::actors::generation::writer::WriteError;
+use crate::domain::event::Event;
+use crate::domain::overlap::OverlapTrimmer;
+use crate::domain::scenario::Finish;
+use crate::domain::turn_format::{MIN_CHOICES, TurnParser};
+use crate::error::{Code, ServiceError};
+use crate::providers::text::{EndReason, ProviderError, ProviderErrorKind, TextStream};
+
+/// How the telling ended.
+enum Told {
+    Whole(Finish),
+    Halted,
+    /// Nobody could go on.
+    Broken,
+}
+
+enum Opened {
+    Stream(TextStream),
+    Refused(String),
+    Ended(Told),
+}
+
+impl Running {
+    /// Tells the draft to its end, stores it and closes the turn; or leaves it open when halted.
+    pub(super) async fn tell(
+        &mut self,
+        mut draft: Draft,
+        context: &Context,
+    ) -> Result<(), WriteError> {
+        let since = Instant::now();
+        let told = match self.checkpoint.open.as_ref().and_then(|open| open.finish) {
+            Some(finish) => Told::Whole(finish),
+            None => self.tell_by_all(&mut draft, context).await?,
+        };
+        let outcome = match told {
+            Told::Whole(finish) => {
+                self.finish(draft, context, finish).await?;
+                finish.as_str()
+            }
+            Told::Halted => return Ok(()),
+            Told::Broken => {
+                let error = ServiceError::new(
+                    Code::ProviderUnavailable,
+                    "no text provider could go on with this scene",
+                );
+                self.fail(&draft, Some(context), error).await?;
+                "failed"
+            }
+        };
+        metrics::counter!("whatif_turns_total", "outcome" => outcome).increment(1);
+        metrics::histogram!("whatif_turn_seconds").record(since.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    async fn tell_by_all(
+        &mut self,
+        draft: &mut Draft,
+        context: &Context,
+    ) -> Result<Told, WriteError> {
+        let since = Instant::now();
+        let wanted = self.scenario.provider.clone();
+        let mut reason = "circuit_open".to_owned();
+        let mut finish = Finish::Complete;
+        for text in self.deps.texts.candidates(wanted.as_deref()) {
+            if draft.text_done && draft.choices.len() >= MIN_CHOICES {
+                break;
+            }
+            self.name_author(draft, &text, &reason).await?;
+            let stream = match self.open(draft, context, &text).await {
+                Opened::Stream(stream) => stream,
+                Opened::Refused(why) => {
+                    reason = why;
+                    continue;
+                }
+                Opened::Ended(told) => return Ok(told),
+            };
+            let (fresh, silent) = (draft.text_done, draft.units == 0);
+            let ended = self.pump(draft, &text, stream).await?;
+            if silent && draft.units > 0 {
+                let first = metrics::histogram!("whatif_first_text_seconds", "provider" => text.name.clone());
+                first.record(since.elapsed().as_secs_f64());
+            }
+            match ended {
+                Ended::Over { reason: end, usage } if draft.units > 0 || fresh => {
+                    self.usage += usage;
+                    if end == EndReason::Length && !fresh {
+                        finish = Finish::Length;
+                    }
+                    // Choices alone may still be missing: the next one is asked for those only.
+                    if !draft.text_done {
+                        self.end_text(draft).await?;
+                    }
+                }
+                Ended::Over { usage, .. } => {
+                    self.usage += usage;
+                    let empty = ProviderError::new(ProviderErrorKind::Protocol, "an empty scene");
+                    reason = empty.kind.as_str().into();
+                    text.report(empty).await;
+                }
+                Ended::Failed(error) => {
+                    tracing::warn!(scenario = %self.scenario.id, provider = text.name, %error, off = draft.units, "stream broke off");
+                    reason = error.kind.as_str().into();
+                    text.report(error).await;
+                }
+                Ended::Stopped => return Ok(Told::Whole(Finish::Stopped)),
+                Ended::Halted => return Ok(Told::Halted),
+            }
+        }
+        Ok(if draft.text_done { Told::Whole(finish) } else { Told::Broken })
+    }
+
+    /// Says in the log who goes on with the text, unless the log's last word is that already.
+    async fn name_author(
+        &mut self,
+        draft: &mut Draft,
+        text: &TextHandle,
+        reason: &str,
+    ) -> Result<(), WriteError> {
+        let author = draft.authors.last().map(|author| author.provider.as_str());
+        if draft.text_done || author == Some(&text.name) {
+            return Ok(());
+        }
+        let failover = Event::TurnFailover {
+            turn: draft.turn,
+            from: author.unwrap_or_default().to_owned(),
+            to: text.name.clone(),
+            off: draft.units,
+            reason: reason.to_owned(),
+        };
+        metrics::counter!("whatif_failovers_total", "reason" => reason.to_owned()).increment(1);
+        self.log(draft, &[failover]).await
+    }
+
+    async fn open(&self, draft: &Draft, context: &Context, text: &TextHandle) -> Opened {
+        let request = self.request(draft, context, &text.name);
+        tokio::select! {
+            biased;
+            () = self.signals.halt.cancelled() => Opened::Ended(Told::Halted),
+            () = self.signals.stop.cancelled() => Opened::Ended(Told::Whole(Finish::Stopped)),
+            opened = text.open(request) => match opened {
+                Ok(stream) => Opened::Stream(stream),
+                Err(reason) => Opened::Refused(reason),
+            },
+        }
+    }
+
+    async fn pump(
+        &mut self,
+        draft: &mut Draft,
+        text: &TextHandle,
+        stream: TextStream,
+    ) -> Result<Ended, WriteError> {
+        let parser = match draft.text_done {
+            true => TurnParser::choices_only(draft.choices.iter().map(|choice| &*choice.label)),
+            false => TurnParser::resumed(draft.text.chars().count()),
+        };
+        let joined = !draft.text.is_empty() && !draft.text_done && !text.exact;
+        let trimmer = joined.then(|| OverlapTrimmer::new(&draft.text));
+        let signals = self.signals.clone();
+        let coalesce = self.deps.config.coalesce;
+        let mut pump = Pump { writer: &mut self.writer, draft, signals: &signals, coalesce };
+        pump.run(stream, parser, trimmer).await
+    }
+
+    /// Logs events and applies them to the draft.
+    pub(super) async fn log(
+        &mut self,
+        draft: &mut Draft,
+        events: &[Event],
+    ) -> Result<(), WriteError> {
+        self.writer.append(events, None).await?;
+        events.iter().for_each(|event| draft.apply(event));
+        Ok(())
+    }
+
+    async fn end_text(&mut self, draft: &mut Draft) -> Result<(), WriteError> {
+        let done = Event::TextDone { turn: draft.turn, len: draft.units };
+        self.log(draft, &[done]).await
+    }
+
+    /// Tries something that may be away for a while, up to the configured wait. `None`: halted meanwhile.
+    pub(super) async fn patiently<'a, T, F>(
+        &'a self,
+        attempt: impl Fn(&'a Running) -> F,
+    ) -> Option<Result<T, ServiceError>>
+    where
+        F: Future<Output = Result<T, ServiceError>>,
+    {
+        let since = Instant::now();
+        let mut wait = Duration::from_millis(50);
+        loop {
+            let error = match attempt(self).await {
+                Err(error) if error.code.retryable() => error,
+                settled => return Some(settled),
+            };
+            if since.elapsed() >= self.deps.config.store_wait {
+                return Some(Err(error));
+            }
+            tokio::select! {
+                biased;
+                () = self.signals.halt.cancelled() => return None,
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(2)),
+            }
+        }
+    }
+}

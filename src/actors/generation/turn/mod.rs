@@ -1,0 +1,135 @@
+//! A turn: one temporary actor that writes one scene into the log and then ends.
+//!
+//! It is linked to its session, owns the log's pen while it runs, and hands it back with its outcome. The session's
+//! mailbox stays free meanwhile: stop and drain reach the turn through [`Signals`]. Its parts: `script.rs` is the
+//! course of a turn, `pump.rs` reads a provider's stream, `scene.rs` ends one.
+
+mod failover;
+mod pump;
+mod scene;
+mod script;
+
+use std::sync::Arc;
+
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::GenerationDeps;
+use super::checkpoint::Checkpoint;
+use super::session::Current;
+use super::writer::{LogWriter, WriteError};
+use crate::domain::ids::TurnId;
+use crate::domain::scenario::Scenario;
+use crate::domain::turn::Command;
+use crate::error::ServiceError;
+
+/// How a running turn is told to end.
+#[derive(Clone, Default)]
+pub struct Signals {
+    /// The reader's `stop`: end the scene here and keep its text.
+    pub stop: CancellationToken,
+    /// Leave the turn open at the log's head for whoever comes next.
+    pub halt: CancellationToken,
+}
+
+/// Answer to the command that starts a turn, once its first event is in the log.
+pub type Accepted = oneshot::Sender<Result<TurnId, ServiceError>>;
+
+pub enum Work {
+    Begin {
+        command: Command,
+        key: String,
+        turn: TurnId,
+        accepted: Accepted,
+    },
+    /// Goes on with the checkpoint's open turn.
+    Resume,
+    /// Ends the checkpoint's open turn as failed: it was taken up too often.
+    GiveUp,
+}
+
+pub struct TurnArgs {
+    pub deps: Arc<GenerationDeps>,
+    pub scenario: Arc<Scenario>,
+    pub writer: LogWriter,
+    pub checkpoint: Checkpoint,
+    pub current: Option<Current>,
+    pub work: Work,
+    pub signals: Signals,
+    /// The turn's place among those running on this replica.
+    pub permit: Option<OwnedSemaphorePermit>,
+}
+
+/// What a turn leaves to its session.
+pub struct Outcome {
+    pub writer: LogWriter,
+    pub checkpoint: Checkpoint,
+    pub current: Option<Current>,
+}
+
+/// Why a turn ended without an outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum TurnError {
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("the log does not hold the open turn")]
+    Unreadable,
+}
+
+pub struct Turn;
+
+pub struct Run;
+
+pub struct TurnState {
+    args: Option<Box<TurnArgs>>,
+    outcome: Option<Box<Outcome>>,
+}
+
+impl TurnState {
+    /// What an ended turn's state holds, if it ended well.
+    pub fn into_outcome(self) -> Option<Box<Outcome>> {
+        self.outcome
+    }
+}
+
+/// Starts a turn linked to its session.
+pub async fn spawn(args: TurnArgs, session: ActorCell) -> Result<ActorCell, SpawnErr> {
+    let (turn, _) = Actor::spawn_linked(None, Turn, Box::new(args), session).await?;
+    Ok(turn.get_cell())
+}
+
+impl Actor for Turn {
+    type Msg = Run;
+    type State = TurnState;
+    type Arguments = Box<TurnArgs>;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Run>,
+        args: Box<TurnArgs>,
+    ) -> Result<TurnState, ActorProcessingErr> {
+        Ok(TurnState { args: Some(args), outcome: None })
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<Run>,
+        _state: &mut TurnState,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(myself.cast(Run)?)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Run>,
+        _run: Run,
+        state: &mut TurnState,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Some(args) = state.args.take() {
+            state.outcome = Some(Box::new(script::run(*args).await?));
+        }
+        myself.stop(None);
+        Ok(())
+    }
+}

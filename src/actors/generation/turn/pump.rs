@@ -1,0 +1,223 @@
+//! The hot path: reads a provider's stream, parses it, and logs what is certain, in as few writes as reading pace
+//! allows.
+//!
+//! The first text of a turn is logged at once. After that text gathers for at most the coalescing time, during which
+//! the stream is not even polled: one wake-up, one read and one write then serve several tokens.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+use tokio::time::Instant;
+
+use super::Signals;
+use crate::actors::generation::draft::Draft;
+use crate::actors::generation::writer::{LogWriter, WriteError};
+use crate::domain::event::Event;
+use crate::domain::overlap::OverlapTrimmer;
+use crate::domain::scenario::{Choice, Usage};
+use crate::domain::turn_format::{Piece, ProseVerdict, TurnParser};
+use crate::providers::text::{EndReason, ProviderError, TextChunk, TextStream};
+
+/// Text that is logged without waiting for more.
+const FULL_BYTES: usize = 8 * 1024;
+
+/// How a stream ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// By itself; the verdict tells what is missing.
+    Over {
+        reason: EndReason,
+        usage: Usage,
+        verdict: Verdict,
+    },
+    Failed(ProviderError),
+    Stopped,
+    Halted,
+}
+
+pub(super) struct Pump<'a> {
+    pub writer: &'a mut LogWriter,
+    pub draft: &'a mut Draft,
+    pub signals: &'a Signals,
+    pub coalesce: Duration,
+}
+
+/// Events that are certain and not logged yet, in order; the newest text is kept apart so that it can grow.
+#[derive(Default)]
+struct Pending {
+    events: Vec<Event>,
+    text: String,
+    text_off: usize,
+    next_choice: usize,
+}
+
+impl Pump<'_> {
+    /// Reads `stream` to its end. Everything certain is logged when this returns, also after a failure or a stop.
+    pub async fn run(
+        &mut self,
+        mut stream: TextStream,
+        parser: TurnParser,
+        trimmer: Option<OverlapTrimmer>,
+    ) -> Result<Ended, WriteError> {
+        let mut reading = Reading {
+            parser: Some(parser),
+            trimmer,
+            pending: Pending { next_choice: self.draft.choices.len() + 1, ..Pending::default() },
+            end: None,
+        };
+        let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
+        let signals = self.signals;
+        let mut stop = pin!(signals.stop.cancelled());
+        let mut halt = pin!(signals.halt.cancelled());
+        let ended = loop {
+            let chunk = tokio::select! {
+                biased;
+                () = &mut halt => break Ended::Halted,
+                () = &mut stop => break Ended::Stopped,
+                chunk = stream.next() => chunk,
+            };
+            if let Some(ended) = reading.take(self.draft, chunk) {
+                break ended;
+            }
+            let wait = !self.coalesce.is_zero()
+                && self.draft.units > 0
+                && reading.pending.events.is_empty()
+                && !reading.pending.text.is_empty();
+            if wait {
+                timer.as_mut().reset(Instant::now() + self.coalesce);
+                tokio::select! {
+                    biased;
+                    () = &mut halt => break Ended::Halted,
+                    () = &mut stop => break Ended::Stopped,
+                    () = &mut timer => {}
+                }
+            }
+            // Whatever else has come meanwhile.
+            let mut ended = None;
+            while ended.is_none()
+                && reading.pending.text.len() < FULL_BYTES
+                && let Some(chunk) = stream.next().now_or_never()
+            {
+                ended = reading.take(self.draft, chunk);
+            }
+            if let Some(ended) = ended {
+                break ended;
+            }
+            self.log(&mut reading.pending).await?;
+        };
+        self.log(&mut reading.pending).await?;
+        Ok(ended)
+    }
+
+    async fn log(&mut self, pending: &mut Pending) -> Result<(), WriteError> {
+        pending.close_text(self.draft);
+        if pending.events.is_empty() {
+            return Ok(());
+        }
+        self.writer.append(&pending.events, None).await?;
+        for event in pending.events.drain(..) {
+            self.draft.apply(&event);
+        }
+        Ok(())
+    }
+}
+
+struct Reading {
+    parser: Option<TurnParser>,
+    trimmer: Option<OverlapTrimmer>,
+    pending: Pending,
+    end: Option<(EndReason, Usage)>,
+}
+
+impl Reading {
+    /// Takes what the stream gave; returns how it ended, once it has.
+    fn take(
+        &mut self,
+        draft: &Draft,
+        chunk: Option<Result<TextChunk, ProviderError>>,
+    ) -> Option<Ended> {
+        let text = match chunk {
+            Some(Ok(TextChunk::Text(text))) => text,
+            Some(Ok(TextChunk::End { reason, usage })) => {
+                self.end = Some((reason, usage));
+                return Some(self.finish(draft));
+            }
+            Some(Err(error)) => return Some(Ended::Failed(error)),
+            None => return Some(self.finish(draft)),
+        };
+        let parser = self.parser.as_mut()?;
+        let pending = &mut self.pending;
+        let mut sink = |piece: Piece<'_>| pending.add(draft, piece);
+        match &mut self.trimmer {
+            None => parser.push(&text, &mut sink),
+            Some(trimmer) => {
+                let kept = trimmer.push(&text);
+                if !kept.is_empty() {
+                    parser.push(&kept, &mut sink);
+                }
+            }
+        }
+        let over = parser.is_over();
+        over.then(|| self.finish(draft))
+    }
+
+    fn finish(&mut self, draft: &Draft) -> Ended {
+        let Some(mut parser) = self.parser.take() else { return Ended::Stopped };
+        let pending = &mut self.pending;
+        let mut sink = |piece: Piece<'_>| pending.add(draft, piece);
+        if let Some(mut trimmer) = self.trimmer.take() {
+            let rest = trimmer.finish();
+            parser.push(&rest, &mut sink);
+        }
+        let verdict = parser.finish(&mut sink);
+        let cut = verdict.prose == ProseVerdict::TooLong;
+        let (reason, usage) = self.end.take().unwrap_or((EndReason::Complete, Usage::default()));
+        let reason = if cut { EndReason::Length } else { reason };
+        Ended::Over { reason, usage }
+    }
+}
+
+impl Pending {
+    fn add(&mut self, draft: &Draft, piece: Piece<'_>) {
+        let turn = draft.turn;
+        match piece {
+            Piece::Text(text) => self.text.push_str(text),
+            Piece::ProseDone if self.text.is_empty() && self.text_off.max(draft.units) == 0 => {}
+            Piece::ProseDone => self.end_text(draft),
+            // Whether they suffice is for the script to judge.
+            Piece::ChoicesDone => {}
+            Piece::Choice { label, hint } => {
+                self.end_text(draft);
+                let choice = Choice { id: format!("c{}", self.next_choice), label, hint };
+                self.next_choice += 1;
+                self.events.push(Event::Choice { turn, choice });
+            }
+            Piece::Patch(_) if draft.patch.is_some() => {}
+            Piece::Patch(patch) => {
+                self.end_text(draft);
+                self.events.push(Event::StatePatch { turn, patch });
+            }
+        }
+    }
+
+    /// Text before a choice is whole.
+    fn end_text(&mut self, draft: &Draft) {
+        self.close_text(draft);
+        let said =
+            draft.text_done || self.events.iter().any(|e| matches!(e, Event::TextDone { .. }));
+        if !said {
+            self.events.push(Event::TextDone { turn: draft.turn, len: self.text_off });
+        }
+    }
+
+    fn close_text(&mut self, draft: &Draft) {
+        self.text_off = self.text_off.max(draft.units);
+        if !self.text.is_empty() {
+            let text = std::mem::take(&mut self.text);
+            let off = self.text_off;
+            self.text_off += crate::domain::scenario::utf16_len(&text);
+            self.events.push(Event::TextDelta { turn: draft.turn, off, text });
+        }
+    }
+}

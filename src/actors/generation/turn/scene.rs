@@ -1,0 +1,170 @@
+//! The end of a turn: the scene is stored first, then the log says so.
+
+use std::sync::Arc;
+
+use super::script::{Context, Running};
+use crate::actors::generation::draft::Draft;
+use crate::actors::generation::session::Current;
+use crate::actors::generation::writer::WriteError;
+use crate::domain::event::Event;
+use crate::domain::ids::SceneId;
+use crate::domain::patch;
+use crate::domain::scenario::{Author, Finish, Scene, content_hash};
+use crate::error::{Code, ServiceError};
+
+impl Running {
+    /// Ends a draft whose text is whole (or stopped): stores it as a scene and closes the turn.
+    pub(super) async fn finish(
+        &mut self,
+        mut draft: Draft,
+        context: &Context,
+        finish: Finish,
+    ) -> Result<(), WriteError> {
+        self.close_draft(&mut draft, finish).await?;
+        let scene = Arc::new(self.scene(&draft, context, finish));
+        match self.store(&scene).await {
+            Some(Ok(())) => {
+                let done = Event::TurnDone {
+                    turn: draft.turn,
+                    scene: draft.scene,
+                    finish,
+                    usage: scene.usage,
+                    hash: scene.hash.clone(),
+                };
+                self.close(done).await?;
+                self.current = Some(Current { scene: scene.id, choices: scene.choices.clone() });
+                self.trim().await;
+                Ok(())
+            }
+            Some(Err(error)) => self.close_failed(&draft, error).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a turn that could not be told to its end. Text that was shown is kept as a scene.
+    pub(super) async fn fail(
+        &mut self,
+        draft: &Draft,
+        context: Option<&Context>,
+        error: ServiceError,
+    ) -> Result<(), WriteError> {
+        if let Some(context) = context
+            && !draft.text.is_empty()
+        {
+            let mut draft = draft.clone();
+            self.close_draft(&mut draft, Finish::Failed).await?;
+            let scene = Arc::new(self.scene(&draft, context, Finish::Failed));
+            match self.store(&scene).await {
+                Some(Ok(())) => {
+                    self.current =
+                        Some(Current { scene: scene.id, choices: scene.choices.clone() });
+                }
+                Some(Err(error)) => {
+                    tracing::error!(scenario = %self.scenario.id, %error, "scene was not stored");
+                }
+                None => return Ok(()),
+            }
+        }
+        self.close_failed(draft, error).await
+    }
+
+    /// Says that text and choices will not grow any more, and makes sure that a successor knows why.
+    async fn close_draft(&mut self, draft: &mut Draft, finish: Finish) -> Result<(), WriteError> {
+        let turn = draft.turn;
+        let mut events = Vec::new();
+        if !draft.text_done {
+            events.push(Event::TextDone { turn, len: draft.units });
+        }
+        if !draft.choices_done {
+            events.push(Event::ChoicesDone { turn });
+        }
+        if events.is_empty() {
+            return Ok(());
+        }
+        if let Some(open) = &mut self.checkpoint.open {
+            open.finish = Some(finish);
+        }
+        let checkpoint = self.checkpoint.clone();
+        self.writer.append(&events, Some(&checkpoint)).await?;
+        events.iter().for_each(|event| draft.apply(event));
+        Ok(())
+    }
+
+    fn scene(&self, draft: &Draft, context: &Context, finish: Finish) -> Scene {
+        let mut state = (*context.state).clone();
+        if let Some(changes) = &draft.patch {
+            patch::merge(&mut state, changes);
+        }
+        let authors = draft.authors.iter().map(|author| {
+            let model = match self.deps.texts.find(&author.provider) {
+                Some(text) if author.model.is_empty() => self.model_of(&text.name, &text.model),
+                _ => author.model.clone(),
+            };
+            Author { model, ..author.clone() }
+        });
+        Scene {
+            scenario: self.scenario.id,
+            id: draft.scene,
+            parent: draft.parent,
+            via: draft.via.clone(),
+            text: draft.text.clone(),
+            choices: draft.choices.clone(),
+            state,
+            authors: authors.collect(),
+            usage: self.usage,
+            finish,
+            hash: content_hash(&draft.text),
+            turn: draft.turn,
+            created_at: self.deps.clock.now(),
+        }
+    }
+
+    /// Waits for the store as long as configured. `None`: halted meanwhile; whoever takes the turn up stores it.
+    async fn store(&self, scene: &Arc<Scene>) -> Option<Result<(), ServiceError>> {
+        let put = self.patiently(|running| running.deps.history.put_scene(Arc::clone(scene)));
+        match put.await {
+            // Stored before, by an owner that died before it could say so.
+            Some(Err(error)) if error.code == Code::Conflict => {
+                let stored = self.patiently(|running| running.stored(scene.id)).await?;
+                Some(match stored {
+                    Ok(Some(stored)) if stored.turn == scene.turn && stored.hash == scene.hash => {
+                        Ok(())
+                    }
+                    Ok(_) => Err(error),
+                    Err(error) => Err(error),
+                })
+            }
+            settled => settled,
+        }
+    }
+
+    async fn stored(&self, scene: SceneId) -> Result<Option<Scene>, ServiceError> {
+        self.deps.history.find_scene(self.scenario.id, scene).await
+    }
+
+    async fn close_failed(&mut self, draft: &Draft, error: ServiceError) -> Result<(), WriteError> {
+        tracing::error!(scenario = %self.scenario.id, turn = %draft.turn, %error, "turn failed");
+        self.close(Event::TurnFailed {
+            turn: draft.turn,
+            error: error.code.as_str().into(),
+            message: error.message.into_owned(),
+            retryable: error.code.retryable(),
+        })
+        .await
+    }
+
+    async fn close(&mut self, last: Event) -> Result<(), WriteError> {
+        let mut checkpoint = self.checkpoint.clone();
+        checkpoint.close(self.writer.head() + 1);
+        self.writer.append(&[last], Some(&checkpoint)).await?;
+        self.checkpoint = checkpoint;
+        Ok(())
+    }
+
+    async fn trim(&self) {
+        let now = self.deps.clock.now();
+        if let Some(up_to) = self.checkpoint.trimmable(self.deps.retention, now) {
+            self.writer.trim(up_to).await;
+        }
+    }
+}

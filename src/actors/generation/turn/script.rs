@@ -1,0 +1,325 @@
+//! The course of a turn: accept the command, have the scene told, store it, say that it is done.
+
+use std::sync::Arc;
+
+use super::{Accepted, Outcome, Signals, TurnArgs, TurnError, Work};
+use crate::actors::generation::GenerationDeps;
+use crate::actors::generation::checkpoint::{Checkpoint, OpenTurn};
+use crate::actors::generation::draft::Draft;
+use crate::actors::generation::session::Current;
+use crate::actors::generation::writer::{LogWriter, WriteError};
+use crate::domain::event::Event;
+use crate::domain::ids::{SceneId, TurnId};
+use crate::domain::patch::Object;
+use crate::domain::scenario::{MAX_SCENES, Scenario, Scene, Usage, Via, utf16_len};
+use crate::domain::turn::Command;
+use crate::error::{Code, ServiceError};
+use crate::providers::text::{Brief, PastScene, StoryRequest};
+
+/// Who is named as the author of a text that the reader wrote.
+const READER: &str = "reader";
+/// Longest piece of a text that is logged as one delta, in bytes.
+const DELTA_BYTES: usize = 8 * 1024;
+
+/// A turn under way.
+pub(super) struct Running {
+    pub deps: Arc<GenerationDeps>,
+    pub scenario: Arc<Scenario>,
+    pub writer: LogWriter,
+    pub checkpoint: Checkpoint,
+    pub current: Option<Current>,
+    pub signals: Signals,
+    pub usage: Usage,
+}
+
+/// What came before the scene.
+pub(super) struct Context {
+    pub brief: Arc<Brief>,
+    pub path: Arc<Vec<PastScene>>,
+    pub state: Arc<Object>,
+}
+
+/// Why a command did not become a turn.
+enum Refusal {
+    Caller(ServiceError),
+    Write(WriteError),
+}
+
+impl From<ServiceError> for Refusal {
+    fn from(error: ServiceError) -> Self {
+        Refusal::Caller(error)
+    }
+}
+
+impl From<WriteError> for Refusal {
+    fn from(error: WriteError) -> Self {
+        Refusal::Write(error)
+    }
+}
+
+pub(super) async fn run(args: TurnArgs) -> Result<Outcome, TurnError> {
+    let TurnArgs { deps, scenario, writer, checkpoint, current, work, signals, permit } = args;
+    let mut running =
+        Running { deps, scenario, writer, checkpoint, current, signals, usage: Usage::default() };
+    match work {
+        Work::Begin { command: Command::Jump { scene }, key, turn, accepted } => {
+            let jumped = running.jump(scene, key, turn).await;
+            running.answer(accepted, turn, jumped)?;
+        }
+        Work::Begin { command, key, turn, accepted } => {
+            let begun = running.begin(command, key, turn).await;
+            if let Some((draft, context)) = running.answer(accepted, turn, begun)? {
+                running.tell(draft, &context).await?;
+            }
+        }
+        Work::Resume => running.resume(None).await?,
+        Work::GiveUp => running.resume(Some(ServiceError::internal())).await?,
+    }
+    drop(permit);
+    let Running { writer, checkpoint, current, .. } = running;
+    Ok(Outcome { writer, checkpoint, current })
+}
+
+impl Running {
+    /// Tells the caller; only the log's failures end the turn without an outcome.
+    fn answer<T>(
+        &self,
+        accepted: Accepted,
+        turn: TurnId,
+        begun: Result<T, Refusal>,
+    ) -> Result<Option<T>, WriteError> {
+        match begun {
+            Ok(begun) => {
+                let _ = accepted.send(Ok(turn));
+                Ok(Some(begun))
+            }
+            Err(Refusal::Caller(error)) => {
+                let _ = accepted.send(Err(error));
+                Ok(None)
+            }
+            Err(Refusal::Write(error)) => {
+                let retry = self.deps.config.lease_ttl;
+                let _ = accepted.send(Err(ServiceError::unavailable("event log", retry)));
+                Err(error)
+            }
+        }
+    }
+
+    /// Checks the command against what is stored, and logs the turn's first event.
+    async fn begin(
+        &mut self,
+        command: Command,
+        key: String,
+        turn: TurnId,
+    ) -> Result<(Draft, Context), Refusal> {
+        let scene = self.checkpoint.next_scene;
+        if scene.0 > MAX_SCENES {
+            let text = format!("a scenario has at most {MAX_SCENES} scenes");
+            return Err(ServiceError::new(Code::Conflict, text).into());
+        }
+        let (parent, via) = self.resolve(&command).await?;
+        let context = self.context(parent).await?;
+        let written = match &command {
+            Command::Edit { text, .. } => Some(text.trim()),
+            _ => None,
+        };
+        let (provider, model) = match written {
+            Some(_) => (READER.to_owned(), String::new()),
+            None => self.first_author(),
+        };
+        let started = Event::TurnStarted { turn, scene, parent, via: via.clone(), provider, model };
+        let mut events = vec![started];
+        events.extend(written.into_iter().flat_map(|text| whole_text(turn, text)));
+
+        let mut checkpoint = self.checkpoint.clone();
+        checkpoint.accept(key, &command, turn, self.deps.clock.now());
+        checkpoint.next_scene = scene.next();
+        let from = self.writer.head() + 1;
+        checkpoint.open =
+            Some(OpenTurn { turn, scene, parent, via, from, finish: None, attempts: 0 });
+        self.writer.append(&events, Some(&checkpoint)).await?;
+        self.checkpoint = checkpoint;
+        let draft = Draft::fold(&events).ok_or_else(ServiceError::internal)?;
+        Ok((draft, context))
+    }
+
+    /// The parent of the scene that the command asks for, and what leads to it.
+    async fn resolve(&self, command: &Command) -> Result<(Option<SceneId>, Via), ServiceError> {
+        Ok(match command {
+            Command::Begin | Command::Jump { .. } => (None, Via::Prompt),
+            Command::Choose { scene, choice } => {
+                let offered = self.current.iter().flat_map(|current| &current.choices);
+                let label = offered.clone().find(|offered| offered.id == *choice);
+                let text = label.map(|label| label.label.clone()).unwrap_or_default();
+                (Some(*scene), Via::Choose { choice: choice.clone(), text })
+            }
+            Command::Say { scene, text } => {
+                (Some(*scene), Via::Say { text: text.trim().to_owned() })
+            }
+            Command::Retry { scene: of } => {
+                let told = self.find_scene(*of).await?;
+                let (choice, text) = self.action(told.via).await?;
+                (told.parent, Via::Retry { of: *of, choice, text })
+            }
+            Command::Edit { scene: of, .. } => {
+                let told = self.find_scene(*of).await?;
+                (told.parent, Via::Edit { of: *of })
+            }
+        })
+    }
+
+    /// Choice and words that led to a scene, through any edits of it.
+    async fn action(&self, via: Via) -> Result<(Option<String>, Option<String>), ServiceError> {
+        let mut via = via;
+        loop {
+            via = match via {
+                Via::Prompt | Via::Jump => return Ok((None, None)),
+                Via::Choose { choice, text } => return Ok((Some(choice), Some(text))),
+                Via::Say { text } => return Ok((None, Some(text))),
+                Via::Retry { choice, text, .. } => return Ok((choice, text)),
+                Via::Edit { of } => self.find_scene(of).await?.via,
+            }
+        }
+    }
+
+    async fn find_scene(&self, scene: SceneId) -> Result<Scene, ServiceError> {
+        let found = self.deps.history.find_scene(self.scenario.id, scene).await?;
+        found.ok_or_else(ServiceError::scene_not_found)
+    }
+
+    /// What the providers need to know of the scenes before.
+    async fn context(&self, parent: Option<SceneId>) -> Result<Context, ServiceError> {
+        let scenario = &self.scenario;
+        let path = match parent {
+            None => Vec::new(),
+            Some(parent) => self.deps.history.load_path(scenario.id, parent).await?,
+        };
+        if parent.is_some() && path.is_empty() {
+            return Err(ServiceError::scene_not_found());
+        }
+        let state = path.last().map(|scene| scene.state.clone()).unwrap_or_default();
+        let past = |scene: Scene| PastScene { via: scene.via, text: scene.text };
+        Ok(Context {
+            brief: Arc::new(Brief {
+                prompt: scenario.prompt.clone(),
+                genre: scenario.genre.clone(),
+                tone: scenario.tone.clone(),
+                length: scenario.length,
+                language: scenario.language.clone(),
+                seed: scenario.seed,
+            }),
+            path: Arc::new(path.into_iter().map(past).collect()),
+            state: Arc::new(state),
+        })
+    }
+
+    /// Provider and model that will be asked first.
+    fn first_author(&self) -> (String, String) {
+        let wanted = self.scenario.provider.as_deref();
+        match self.deps.texts.candidates(wanted).first() {
+            Some(text) => (text.name.clone(), self.model_of(&text.name, &text.model)),
+            None => Default::default(),
+        }
+    }
+
+    pub(super) fn model_of(&self, provider: &str, default: &str) -> String {
+        self.model_for(provider).unwrap_or_else(|| default.to_owned())
+    }
+
+    /// The scenario's own model, where it is this provider's.
+    pub(super) fn model_for(&self, provider: &str) -> Option<String> {
+        let wanted = self.scenario.provider.as_deref();
+        let first = self.deps.texts.iter().next().map(|text| text.name.as_str());
+        (wanted.or(first) == Some(provider)).then(|| self.scenario.model.clone()).flatten()
+    }
+
+    /// Everything that a provider may use to go on with the draft.
+    pub(super) fn request(&self, draft: &Draft, context: &Context, provider: &str) -> StoryRequest {
+        let via = match &draft.via {
+            Via::Retry { choice: Some(choice), text, .. } => {
+                Via::Choose { choice: choice.clone(), text: text.clone().unwrap_or_default() }
+            }
+            Via::Retry { choice: None, text: Some(text), .. } => Via::Say { text: text.clone() },
+            Via::Retry { .. } => Via::Prompt,
+            via => via.clone(),
+        };
+        let told_anew = matches!(draft.via, Via::Retry { .. });
+        StoryRequest {
+            brief: Arc::clone(&context.brief),
+            path: Arc::clone(&context.path),
+            state: Arc::clone(&context.state),
+            via,
+            variation: if told_anew { draft.scene.0 } else { 0 },
+            shown: draft.text.clone(),
+            prose_done: draft.text_done,
+            model: self.model_for(provider),
+        }
+    }
+
+    /// Takes the open turn up where the log ends, or ends it there with the error it failed with.
+    async fn resume(&mut self, failed: Option<ServiceError>) -> Result<(), TurnError> {
+        let Some(open) = &mut self.checkpoint.open else { return Ok(()) };
+        open.attempts += 1;
+        let (from, parent, turn) = (open.from, open.parent, open.turn);
+        let checkpoint = self.checkpoint.clone();
+        self.writer.append(&[], Some(&checkpoint)).await?;
+        let events = self.writer.read_from(from).await?;
+        let draft = Draft::fold(&events).ok_or(TurnError::Unreadable)?;
+        tracing::info!(scenario = %self.scenario.id, %turn, shown = draft.units, "turn taken up");
+        metrics::counter!("whatif_turns_resumed_total").increment(1);
+        // The interrupted call's bill is not known any more; what it wrote is.
+        self.usage.output_tokens += draft.units as u64 / 4;
+        let context = self.patiently(|running| running.context(parent)).await;
+        match context {
+            Some(Ok(context)) => match failed {
+                None => Ok(self.tell(draft, &context).await?),
+                Some(error) => Ok(self.fail(&draft, Some(&context), error).await?),
+            },
+            Some(Err(error)) => Ok(self.fail(&draft, None, error).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Goes to a scene that exists: the log shows it once more, whole.
+    async fn jump(&mut self, scene: SceneId, key: String, turn: TurnId) -> Result<(), Refusal> {
+        let told = self.find_scene(scene).await?;
+        if !self.deps.history.set_current_scene(self.scenario.id, scene).await? {
+            return Err(ServiceError::scene_not_found().into());
+        }
+        let first = told.authors.first();
+        let mut events = vec![Event::TurnStarted {
+            turn,
+            scene,
+            parent: told.parent,
+            via: Via::Jump,
+            provider: first.map(|author| author.provider.clone()).unwrap_or_default(),
+            model: first.map(|author| author.model.clone()).unwrap_or_default(),
+        }];
+        events.extend(whole_text(turn, &told.text));
+        let choices = told.choices.iter().cloned();
+        events.extend(choices.map(|choice| Event::Choice { turn, choice }));
+        events.push(Event::ChoicesDone { turn });
+        let (finish, usage, hash) = (told.finish, Usage::default(), told.hash);
+        events.push(Event::TurnDone { turn, scene, finish, usage, hash });
+        let mut checkpoint = self.checkpoint.clone();
+        checkpoint.accept(key, &Command::Jump { scene }, turn, self.deps.clock.now());
+        self.writer.append(&events, Some(&checkpoint)).await?;
+        self.checkpoint = checkpoint;
+        self.current = Some(Current { scene, choices: told.choices });
+        Ok(())
+    }
+}
+
+/// A text that is known at once, as events.
+fn whole_text(turn: TurnId, text: &str) -> Vec<Event> {
+    let mut events = Vec::new();
+    let (mut rest, mut off) = (text, 0);
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at(rest.floor_char_boundary(DELTA_BYTES));
+        events.push(Event::TextDelta { turn, off, text: piece.to_owned() });
+        off += utf16_len(piece);
+        rest = after;
+    }
+    events.push(Event::TextDone { turn, len: off });
+    events
+}
