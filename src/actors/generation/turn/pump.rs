@@ -29,7 +29,6 @@ pub(super) enum Ended {
     Over {
         reason: EndReason,
         usage: Usage,
-        verdict: Verdict,
     },
     Failed(ProviderError),
     Stopped,
