@@ -18,12 +18,13 @@ mod schema;
 mod tests;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -61,7 +62,12 @@ impl DiskLog {
     /// If the file is not a whole event log of this or an older version. It is then left as it is.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         let file = dir.join(FILE);
-        let writer = Writer::new(schema::open(&file)?, &file)?;
+        let db = schema::open(&file)?;
+        Self::start(file, db)
+    }
+
+    fn start(file: PathBuf, db: Connection) -> Result<Self, OpenError> {
+        let writer = Writer::new(db, &file)?;
         let (commands, queue) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("event-log".into())
