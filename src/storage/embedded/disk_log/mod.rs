@@ -12,6 +12,7 @@
 //! **Failure.** A full or failing disk rolls the transaction back and answers `Unavailable`; the thread goes on, and so
 //! do appends once there is room. Freed pages are reused, the file does not shrink.
 
+mod command;
 mod readers;
 mod schema;
 #[cfg(test)]
@@ -28,9 +29,10 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use self::command::{Command, Reply};
 use self::readers::Readers;
 pub use self::schema::OpenError;
-use self::writer::{Command, Reply, Writer};
+use self::writer::Writer;
 use crate::domain::ids::ScenarioId;
 use crate::storage::log::{Batch, Claim, Fence, LogError, LogPage, LogStore, Origin};
 

@@ -10,9 +10,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::command::{Command, Reply};
 use super::schema::{self, MAX_LOG, MAX_SEQ, OpenError, key};
 use crate::domain::ids::ScenarioId;
 use crate::storage::embedded::lease::Lease;
@@ -22,56 +23,7 @@ use crate::storage::log::{Batch, Claim, Extent, Fence, Lease as Granted, LogErro
 /// Commands in one transaction, at most.
 const GROUP: usize = 512;
 
-pub(super) type Reply<T> = oneshot::Sender<Result<T, LogError>>;
-
-/// What callers ask for; `now` is the moment on their clock.
-pub(super) enum Command {
-    Claim {
-        scenario: ScenarioId,
-        holder: String,
-        ttl: Duration,
-        origin: Origin,
-        now: Instant,
-        reply: Reply<Claim>,
-    },
-    Renew {
-        leases: Vec<(ScenarioId, Fence)>,
-        ttl: Duration,
-        now: Instant,
-        reply: Reply<Vec<ScenarioId>>,
-    },
-    Release {
-        scenario: ScenarioId,
-        fence: Fence,
-        reply: Reply<()>,
-    },
-    Append {
-        scenario: ScenarioId,
-        fence: Fence,
-        batch: Batch,
-        reply: Reply<()>,
-    },
-    ListOrphans {
-        limit: usize,
-        now: Instant,
-        reply: Reply<Vec<ScenarioId>>,
-    },
-    Trim {
-        scenario: ScenarioId,
-        fence: Fence,
-        up_to: u64,
-        reply: Reply<()>,
-    },
-    Delete {
-        scenario: ScenarioId,
-        reply: Reply<()>,
-    },
-    Close {
-        reply: Reply<()>,
-    },
-}
-
-/// A log that was claimed in this process and not given up since.
+/// A log that was claimed in this process and not given up since; its rows say the rest.
 #[derive(Clone)]
 struct Owned {
     log: i64,
