@@ -35,7 +35,7 @@ pub struct Extent {
 impl Extent {
     /// Whether everything after `after` up to the head is still held.
     pub fn holds_after(&self, after: u64) -> bool {
-        after + 1 >= self.first && after <= self.head
+        after.saturating_add(1) >= self.first && after <= self.head
     }
 }
 
@@ -67,6 +67,16 @@ pub enum Origin {
     Lost,
 }
 
+impl Origin {
+    /// The head that a log begins with.
+    pub const fn head(self) -> u64 {
+        match self {
+            Origin::New => 0,
+            Origin::Lost => 1,
+        }
+    }
+}
+
 /// What one append adds, all or nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
@@ -83,7 +93,7 @@ pub struct Batch {
 #[derive(Debug, Clone)]
 pub struct LogPage {
     pub extent: Extent,
-    /// Consecutive, starting at the `seq` asked for (`after + 1`) unless that is no longer held.
+    /// Consecutive, starting at the `seq` asked for (`after + 1`), or at `extent.first` if that is no longer held.
     pub frames: Vec<(u64, Frame)>,
 }
 
@@ -121,7 +131,7 @@ pub trait LogStore: Send + Sync + 'static {
         ttl: Duration,
     ) -> Result<Vec<ScenarioId>, LogError>;
 
-    /// Gives the lease up at once, if the fence is still current.
+    /// Gives the lease up at once, and with it the right to append; nothing happens if the fence is no longer current.
     async fn release(&self, scenario: ScenarioId, fence: Fence) -> Result<(), LogError>;
 
     /// Appends a batch. When this returns `Ok` the events survive the death of the process.
@@ -148,6 +158,9 @@ pub trait LogStore: Send + Sync + 'static {
     async fn list_orphans(&self, limit: usize) -> Result<Vec<ScenarioId>, LogError>;
 
     /// Forgets events up to and including `up_to`, which must not exceed the head.
+    ///
+    /// # Errors
+    /// [`LogError::Fenced`], or [`LogError::OutOfSequence`] if it does.
     async fn trim(&self, scenario: ScenarioId, fence: Fence, up_to: u64) -> Result<(), LogError>;
 
     /// Forgets the log of a deleted scenario, whoever owns it.
