@@ -13,6 +13,8 @@ mod purge;
 mod row;
 mod scenario;
 pub mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::time::Duration;
@@ -42,7 +44,7 @@ const ATTEMPTS: u32 = 3;
 pub struct Dynamo {
     client: Client,
     /// Put before every table's name, so that several deployments can share an account.
-    prefix: &'static str,
+    prefix: String,
     engine: Option<Engine>,
 }
 
@@ -95,13 +97,13 @@ impl Dynamo {
             // Bodies are small and the deadlines above cover them.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .build();
-        Self { client: Client::from_conf(config), prefix: tables::PREFIX, engine: None }
+        Self { client: Client::from_conf(config), prefix: tables::PREFIX.to_owned(), engine: None }
     }
 
     /// As `self`, with other table names: `prefix` stands for the usual `whatif`.
     #[must_use]
-    pub fn with_prefix(self, prefix: &'static str) -> Self {
-        Self { prefix, ..self }
+    pub fn with_prefix(self, prefix: impl Into<String>) -> Self {
+        Self { prefix: prefix.into(), ..self }
     }
 
     /// Creates the tables that are missing. Safe to run again, and from several processes at once.
@@ -109,12 +111,12 @@ impl Dynamo {
     /// # Errors
     /// [`StoreError::Unavailable`] or [`StoreError::Throttled`] if the server does not do it in time.
     pub async fn ensure_tables(&self) -> Result<(), StoreError> {
-        tables::ensure_tables(&self.client, self.prefix).await
+        tables::ensure_tables(&self.client, &self.prefix).await
     }
 
     /// The repository of scenarios and scenes.
     pub fn scenarios(&self) -> DynamoScenarios {
-        let table = tables::HISTORY.full_name(self.prefix);
+        let table = tables::HISTORY.full_name(&self.prefix);
         DynamoScenarios::new(Access { client: self.client.clone(), table })
     }
 

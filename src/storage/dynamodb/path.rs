@@ -38,7 +38,7 @@ pub(super) async fn load(
             }
             if id < wanted {
                 // Everything of the wanted scene would have come before.
-                return absent(scenario, wanted, path.is_empty());
+                return absent(scenario, wanted, path.is_empty() && pieces.is_empty());
             }
             pieces.add(item)?;
             if !pieces.is_whole() {
@@ -57,7 +57,7 @@ pub(super) async fn load(
             }
         }
         if after.is_none() {
-            return absent(scenario, wanted, path.is_empty());
+            return absent(scenario, wanted, path.is_empty() && pieces.is_empty());
         }
         // The next page starts at the wanted scene anew, unless it stopped in the middle of it.
         if !pieces.is_empty() {
@@ -73,7 +73,9 @@ fn absent(scenario: ScenarioId, id: SceneId, is_the_asked: bool) -> Result<Vec<S
     if is_the_asked {
         Ok(Vec::new())
     } else {
-        Err(StoreError::Corrupt(format!("scene {id} of {scenario} is missing from its path")))
+        Err(StoreError::Corrupt(format!(
+            "scene {id} of {scenario} is missing from a path, or a part of it"
+        )))
     }
 }
 
