@@ -1,3 +1,4 @@
 //! The one integration test binary; a module per subject.
 
 mod log_store;
+mod history_store;
