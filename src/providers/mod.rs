@@ -4,5 +4,6 @@
 //! logs or readers.
 
 pub mod openai;
+pub mod prompt;
 pub mod storyteller;
 pub mod text;

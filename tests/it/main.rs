@@ -2,3 +2,5 @@
 
 mod log_store;
 mod history_store;
+mod openai;
+mod support;

@@ -1,0 +1,4 @@
+//! What several subjects' tests share: servers to run against.
+
+pub mod aimock;
+pub mod raw_http;
