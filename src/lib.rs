@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod error;
+pub mod play;
 pub mod providers;
 pub mod storage;
 pub mod storyteller;

@@ -4,3 +4,4 @@ mod log_store;
 mod history_store;
 mod openai;
 mod support;
+mod play;
