@@ -11,6 +11,8 @@ mod harness;
 mod scene;
 mod upstream;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
@@ -46,7 +48,17 @@ enum Command {
     },
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("relay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     // cargo adds `--bench` to whatever it was told to pass on.
     let cli = Cli::parse_from(std::env::args().filter(|argument| argument != "--bench"));
     match cli.command {

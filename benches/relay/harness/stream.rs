@@ -19,6 +19,8 @@ const SETUP_WITHIN: Duration = Duration::from_secs(900);
 /// Beyond the time that the scenes themselves take.
 const GRACE: Duration = Duration::from_secs(300);
 const SETTLE: Duration = Duration::from_millis(500);
+/// Share of late tokens from which a paced run no longer shows what was asked for.
+const FULL_MACHINE: f64 = 0.05;
 
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -135,12 +137,16 @@ pub async fn measure(
     if report.whole != plan.streams as u64 {
         faults.push(format!("{} of {} streams were whole", report.whole, plan.streams));
     }
-    let notes = report.stalled.map(|reader| {
+    let mut notes = Vec::new();
+    if totals.late as f64 > totals.tokens as f64 * FULL_MACHINE {
+        notes.push("the machine was full: late tokens arrived in bundles, which makes each one cheaper to relay".into());
+    }
+    notes.extend(report.stalled.map(|reader| {
         format!(
             "the stalled reader then got {} messages, {} bytes; its connection: {}",
             reader.frames, reader.bytes, reader.end
         )
-    });
+    }));
     Ok(Row {
         case: plan.case.clone(),
         relay: variant.to_string(),
