@@ -48,6 +48,7 @@ pub async fn measure(
     let mut first = start_client(origin, variant, &relay, &plan(1)).await?;
     first.tell("leave").await?;
     first.answer(LEAVE_WITHIN).await?;
+    first.stop().await?;
     sleep(Duration::from_secs(1)).await;
 
     let before = relay.process.memory()?;
@@ -63,6 +64,9 @@ pub async fn measure(
     client.answer(LEAVE_WITHIN).await?;
     sleep(SETTLE).await;
     let after = relay.process.memory()?;
+
+    client.stop().await?;
+    relay.stop().await?;
 
     let count = idle.count as f64;
     let mib = |kib: u64| kib as f64 / 1024.0;

@@ -93,7 +93,7 @@ pub enum Scenario {
 }
 
 /// The common figures of streaming that one relay is held against another by.
-const RATIOS: &[&str] = &[
+const COMPARED: &[&str] = &[
     "relay_cpu_s_per_mtok",
     "tokens_per_s",
     "first_text_p50_ms",
@@ -192,7 +192,7 @@ async fn streaming(
             }
         }
     }
-    Report::new(name, rows).compare_relays(RATIOS).publish(&args.common.out)
+    Report::new(name, rows).compare_relays(COMPARED).publish(&args.common.out)
 }
 
 async fn idling(
@@ -253,7 +253,7 @@ async fn stalled(
             }
         }
     }
-    let figures = [RATIOS, &["relay_rss_peak_mib"]].concat();
+    let figures = [COMPARED, &["relay_rss_peak_mib"]].concat();
     Report::new("stalled", rows).compare_cases(&figures).publish(&args.common.out)
 }
 

@@ -78,6 +78,11 @@ impl Process {
         self
     }
 
+    /// Kills it and waits until it is gone, so that its end costs the next measurement nothing.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.child.kill().await.with_context(|| format!("stop {}", self.name))
+    }
+
     pub fn ensure_alive(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {
             Some(status) => bail!("{} ended: {status}", self.name),

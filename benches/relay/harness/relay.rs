@@ -120,6 +120,10 @@ impl Relay {
         }
     }
 
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.process.stop().await
+    }
+
     async fn start_whatif(
         durability: &str,
         coalesce: &str,

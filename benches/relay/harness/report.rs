@@ -24,13 +24,22 @@ pub struct Row {
     pub notes: Vec<String>,
 }
 
-/// One relay's rows against another's, round by round.
+/// One group's rows against another's, round by round.
 #[derive(Debug, Clone, Serialize)]
-pub struct Ratio {
+pub struct Comparison {
     pub figure: &'static str,
+    pub by: By,
     pub of: Group,
     pub to: Group,
     pub value: Spread,
+}
+
+/// Times are subtracted, because what a relay adds to them does not grow with them; all else is divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    Difference,
+    Ratio,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -53,7 +62,7 @@ pub struct Report {
     pub unix_s: u64,
     pub cores: usize,
     pub rows: Vec<Row>,
-    pub ratios: Vec<Ratio>,
+    pub comparisons: Vec<Comparison>,
 }
 
 impl Spread {
@@ -101,7 +110,7 @@ impl Report {
             unix_s: clock::unix_micros() / 1_000_000,
             cores,
             rows,
-            ratios: Vec::new(),
+            comparisons: Vec::new(),
         }
     }
 
@@ -140,14 +149,24 @@ impl Report {
 
     fn compare(&mut self, of: &Group, to: &Group, figures: &[&'static str]) {
         for figure in figures {
-            let ratios = self.rows.iter().filter(|row| of.owns(row)).filter_map(|row| {
+            let by = if figure.ends_with("_ms") { By::Difference } else { By::Ratio };
+            let values = self.rows.iter().filter(|row| of.owns(row)).filter_map(|row| {
                 let other =
                     self.rows.iter().find(|other| to.owns(other) && other.round == row.round)?;
                 let (mine, theirs) = (row.figures.get(figure)?, other.figures.get(figure)?);
-                (*theirs != 0.0).then(|| mine / theirs)
+                match by {
+                    By::Difference => Some(mine - theirs),
+                    By::Ratio => (*theirs != 0.0).then(|| mine / theirs),
+                }
             });
-            if let Some(value) = Spread::of(ratios.collect()) {
-                self.ratios.push(Ratio { figure, of: of.clone(), to: to.clone(), value });
+            if let Some(value) = Spread::of(values.collect()) {
+                self.comparisons.push(Comparison {
+                    figure,
+                    by,
+                    of: of.clone(),
+                    to: to.clone(),
+                    value,
+                });
             }
         }
     }
@@ -175,9 +194,11 @@ impl Report {
                     .for_each(|fault| println!("  round {} FAULT: {fault}", row.round));
             }
         }
-        for Ratio { figure, of, to, value } in &self.ratios {
+        println!();
+        for Comparison { figure, by, of, to, value } in &self.comparisons {
+            let sign = if *by == By::Difference { "minus" } else { "over" };
             println!(
-                "\n{figure}: {} ({}) / {} ({}) = {value}",
+                "{figure}: {} ({}) {sign} {} ({}): {value}",
                 of.relay, of.case, to.relay, to.case
             );
         }

@@ -107,6 +107,8 @@ pub async fn measure(
 
     let totals = upstream.totals().await?;
     let memory = relay.process.memory()?;
+    client.stop().await?;
+    relay.stop().await?;
     let relay_s = after.relay - before.relay;
     let upstream_s = after.upstream - before.upstream;
     let client_s = after.client - before.client;
