@@ -3,6 +3,7 @@
 //! The module list is the map of the house. Who may import whom:
 //! `main -> boot -> http -> actors -> {storage, providers, storyteller} -> domain`; `error` and `clock` are leaves.
 
+pub mod actors;
 pub mod clock;
 pub mod config;
 pub mod domain;

@@ -1,0 +1,10 @@
+//! The actors: everything in the process that lives on its own, and how it is kept alive.
+//!
+//! `tree.rs` is the whole supervision tree as data; `supervisor.rs`, `pool/` and `circuit.rs` are the machinery; the
+//! other modules are the services, each with its public handle. `http` talks to handles only. Actors talk to stores
+//! and providers; they know nothing of HTTP.
+
+pub mod circuit;
+pub mod pool;
+pub mod status;
+pub mod supervisor;
