@@ -4,9 +4,11 @@
 //! other modules are the services, each with its public handle. `http` talks to handles only. Actors talk to stores
 //! and providers; they know nothing of HTTP.
 
+pub mod answers;
 pub mod circuit;
 pub mod generation;
 pub mod history;
 pub mod pool;
 pub mod status;
 pub mod supervisor;
+pub mod user;
