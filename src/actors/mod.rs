@@ -6,6 +6,7 @@
 
 pub mod answers;
 pub mod circuit;
+pub mod gateway;
 pub mod generation;
 pub mod history;
 pub mod pool;

@@ -156,6 +156,14 @@ impl Frame {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// The event's `type`, read without decoding: it is every frame's first key.
+    pub fn kind(&self) -> &str {
+        self.as_str()
+            .strip_prefix(r#"{"type":""#)
+            .and_then(|rest| rest.split_once('"'))
+            .map_or("message", |(kind, _)| kind)
+    }
+
     /// # Errors
     /// If the bytes are not an event.
     pub fn decode(&self) -> serde_json::Result<Addressed> {
@@ -181,6 +189,8 @@ mod tests {
         assert_eq!(frame.decode().unwrap().event, delta);
 
         let done = Event::TextDone { turn, len: 4 };
+        assert_eq!(frame.kind(), delta.kind());
+        assert_eq!(Frame::encode(scenario, "e1", 1, &Event::ChoicesDone { turn }).kind(), "choices.done");
         let decoded = Frame::encode_merged(scenario, "e1", 12, Some(10), &done).decode().unwrap();
         assert_eq!((decoded.seq_from, decoded.seq, decoded.event), (Some(10), 12, done));
     }

@@ -8,3 +8,4 @@ pub mod scenario;
 pub mod turn;
 pub mod turn_format;
 pub mod user;
+pub mod wish;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ids::{SceneId, TurnId};
+use super::scenario::{MAX_EDIT_CHARS, MAX_SAY_CHARS};
 
 /// A reader's command that starts a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -28,6 +29,26 @@ pub enum Command {
     Jump {
         scene: SceneId,
     },
+}
+
+impl Command {
+    /// # Errors
+    /// What is wrong with the reader's text.
+    pub fn check(&self) -> Result<(), String> {
+        let (text, max) = match self {
+            Command::Say { text, .. } => (text, MAX_SAY_CHARS),
+            Command::Edit { text, .. } => (text, MAX_EDIT_CHARS),
+            _ => return Ok(()),
+        };
+        let chars = text.trim().chars().count();
+        if chars == 0 || chars > max {
+            return Err(format!("must have 1 to {max} characters"));
+        }
+        if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+            return Err("must not have control characters".into());
+        }
+        Ok(())
+    }
 }
 
 /// A command with the key that makes its repetition harmless.

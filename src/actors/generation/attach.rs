@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::sync::Notify;
 
 use super::GenerationHandle;
 use super::draft::Draft;
-use super::tail::{Position, Subscription, Taken};
+use super::tail::{Position, Subscription, Taken, Wake};
 use super::writer::{WriteError, read_events};
 use crate::domain::event::Frame;
 use crate::domain::ids::{ScenarioId, UserId};
@@ -100,7 +99,7 @@ impl GenerationHandle {
         scenario: ScenarioId,
         epoch: Option<&str>,
         after: u64,
-        wake: &Arc<Notify>,
+        wake: &Arc<Wake>,
     ) -> Result<Attached, ServiceError> {
         let record = self.deps.history.find_owned(scenario, user).await?;
         let tail = self.deps.hub.tail(scenario);

@@ -38,7 +38,7 @@ use crate::storage::log::LogStore;
 
 pub use attach::{Attached, LogReader, Snapshot};
 pub use draft::Draft;
-pub use tail::Taken;
+pub use tail::{Taken, Wake};
 pub use text::{TextHandle, TextProviders, TextSpec};
 
 use lease::{KeeperArgs, Leases};

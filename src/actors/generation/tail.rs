@@ -4,9 +4,11 @@
 //! store. The one writer of a log publishes here what the store has accepted, never before.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
 
-use tokio::sync::Notify;
+use futures::task::AtomicWaker;
 
 use crate::domain::event::Frame;
 use crate::domain::ids::ScenarioId;
@@ -37,7 +39,30 @@ struct Inner {
     bytes: usize,
     /// `seq` of the open turn's `turn.started`; the outer `None` until a session has told.
     open_from: Option<Option<u64>>,
-    readers: Vec<Arc<Notify>>,
+    readers: Vec<Arc<Wake>>,
+}
+
+/// Tells one task that some of the tails it reads have news; however many, however often: it is one wake-up.
+#[derive(Default)]
+pub struct Wake {
+    news: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Wake {
+    pub fn notify(&self) {
+        self.news.store(true, Ordering::Release);
+        self.task.wake();
+    }
+
+    /// Ready once after any number of [`Wake::notify`].
+    pub fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.task.register(context.waker());
+        match self.news.swap(false, Ordering::AcqRel) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
 }
 
 /// What a reader finds after its cursor.
@@ -173,7 +198,7 @@ impl Tail {
     }
 
     /// Wakes `reader` whenever there is something new, until the subscription is dropped.
-    pub fn subscribe(self: &Arc<Self>, reader: &Arc<Notify>) -> Subscription {
+    pub fn subscribe(self: &Arc<Self>, reader: &Arc<Wake>) -> Subscription {
         self.lock().readers.push(Arc::clone(reader));
         Subscription { tail: Arc::clone(self), reader: Arc::clone(reader) }
     }
@@ -194,7 +219,7 @@ pub struct Position {
 
 impl Inner {
     fn wake(&self) {
-        self.readers.iter().for_each(|reader| reader.notify_one());
+        self.readers.iter().for_each(|reader| reader.notify());
     }
 
     fn shrink(&mut self, max_bytes: usize) {
@@ -209,7 +234,7 @@ impl Inner {
 /// A reader's place in a tail.
 pub struct Subscription {
     tail: Arc<Tail>,
-    reader: Arc<Notify>,
+    reader: Arc<Wake>,
 }
 
 impl Subscription {

@@ -1,0 +1,139 @@
+//! `/auth`: accounts are opened and logins begin, go on and end here.
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use secrecy::SecretString;
+use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::AppState;
+use super::error::{ApiError, ErrorBody};
+use super::extract::Json;
+use super::idempotent::Idempotency;
+use super::wire::TokensView;
+use crate::domain::ids::UserId;
+use crate::domain::user::Registration;
+use crate::error::{Code, ServiceError};
+
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(register))
+        .routes(routes!(login))
+        .routes(routes!(refresh))
+        .routes(routes!(logout))
+}
+
+#[derive(Deserialize, ToSchema)]
+struct RegisterBody {
+    #[schema(example = "ada@example.org", max_length = 254)]
+    email: String,
+    /// At least 8 characters, at most 1,024 bytes.
+    #[schema(min_length = 8, format = "password")]
+    password: String,
+    #[schema(example = "Ada", min_length = 1, max_length = 80)]
+    display_name: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+struct LoginBody {
+    email: String,
+    #[schema(format = "password")]
+    password: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+struct RefreshBody {
+    refresh_token: String,
+}
+
+/// Opens an account and signs in.
+#[utoipa::path(
+    post, path = "/auth/register", tag = "auth",
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same key and body within 24 h get the first answer")),
+    request_body = RegisterBody,
+    responses(
+        (status = 201, body = TokensView, description = "Tokens with `user`"),
+        (status = 400, body = ErrorBody), (status = 409, body = ErrorBody, description = "`conflict`: the e-mail address has an account; `idempotency_conflict`"),
+        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 422, body = ErrorBody), (status = 503, body = ErrorBody),
+    )
+)]
+async fn register(
+    State(state): State<AppState>,
+    idempotency: Idempotency,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let RegisterBody { email, password, display_name } = parse(&body)?;
+    let registration =
+        Registration { email, password: SecretString::from(password), display_name };
+    idempotency
+        .once(&state, "register", &body, StatusCode::CREATED, async |id| {
+            let grant = state.users.register(registration, Some(UserId(id))).await?;
+            Ok(TokensView::with_user(grant))
+        })
+        .await
+}
+
+/// Signs in.
+#[utoipa::path(
+    post, path = "/auth/login", tag = "auth", request_body = LoginBody,
+    responses(
+        (status = 200, body = TokensView, description = "Tokens with `user`"),
+        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody, description = "The account is suspended"),
+        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 422, body = ErrorBody), (status = 503, body = ErrorBody),
+    )
+)]
+async fn login(
+    State(state): State<AppState>,
+    Json(body): Json<LoginBody>,
+) -> Result<axum::Json<TokensView>, ApiError> {
+    let grant = state.users.login(&body.email, SecretString::from(body.password)).await?;
+    Ok(axum::Json(TokensView::with_user(grant)))
+}
+
+/// Gives a new pair of tokens for a refresh token, which is used up.
+#[utoipa::path(
+    post, path = "/auth/refresh", tag = "auth", request_body = RefreshBody,
+    responses(
+        (status = 200, body = TokensView),
+        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 422, body = ErrorBody), (status = 503, body = ErrorBody),
+    )
+)]
+async fn refresh(
+    State(state): State<AppState>,
+    Json(body): Json<RefreshBody>,
+) -> Result<axum::Json<TokensView>, ApiError> {
+    let grant = state.users.refresh(&SecretString::from(body.refresh_token)).await?;
+    Ok(axum::Json(TokensView::without_user(grant)))
+}
+
+/// Ends the login that the refresh token belongs to.
+#[utoipa::path(
+    post, path = "/auth/logout", tag = "auth", request_body = RefreshBody,
+    responses(
+        (status = 204), (status = 400, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 415, body = ErrorBody), (status = 422, body = ErrorBody), (status = 503, body = ErrorBody),
+    )
+)]
+async fn logout(
+    State(state): State<AppState>,
+    Json(body): Json<RefreshBody>,
+) -> Result<StatusCode, ApiError> {
+    state.users.logout(&SecretString::from(body.refresh_token)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A JSON body whose very bytes are needed too.
+pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ServiceError> {
+    serde_json::from_slice(body).map_err(|error| {
+        let code = match error.is_data() {
+            true => Code::InvalidRequest,
+            false => Code::MalformedRequest,
+        };
+        ServiceError::new(code, format!("the body is not what is expected: {error}"))
+    })
+}
