@@ -140,7 +140,7 @@ async fn what_passes_is_retried_and_what_stays_is_a_typed_error() {
     ] {
         let server =
             Scripted { answers: Arc::new(Mutex::new(answers.into())), asked: Arc::default() };
-        let store = Dynamo::server("http://server.invalid", server.clone()).scenarios();
+        let store = Dynamo::server("http://server.invalid", "local", server.clone()).scenarios();
         let outcome = store.create_scenario(&scenario(UserId::new(NOW), 0)).await;
         assert!(expected(&outcome), "{name}: {outcome:?}");
         assert_eq!(*server.asked.lock().unwrap(), requests, "{name}");
@@ -168,7 +168,7 @@ impl HttpClient for Silent {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_never_answers_costs_a_bounded_wait() {
-    let store = Dynamo::server("http://server.invalid", Silent).scenarios();
+    let store = Dynamo::server("http://server.invalid", "local", Silent).scenarios();
     let began = tokio::time::Instant::now();
     let outcome = store.find_scenario(ScenarioId::new(NOW)).await;
     assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
