@@ -237,6 +237,12 @@ async fn a_purge_takes_what_is_due_and_nothing_else() {
     store.delete_scenario(due.id, NOW).await.unwrap();
     store.delete_scenario(later.id, NOW + day).await.unwrap();
 
+    let listed = access
+        .query()
+        .key_condition_expression("pk = :pk")
+        .expression_attribute_values(":pk", text(row::owner_pk(owner)));
+    assert_eq!(access.page(listed, None).await.unwrap().0.len(), 1, "the list forgets at once");
+
     assert_eq!(store.purge_deleted(NOW + day * 29).await.unwrap(), 0);
     assert_eq!(
         store.purge_deleted(NOW + day * 30 + SignedDuration::from_secs(1)).await.unwrap(),
