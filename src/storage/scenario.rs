@@ -17,7 +17,10 @@ pub trait ScenarioStore: Send + Sync + 'static {
     /// The scenario, unless deleted. The caller checks who owns it.
     async fn find_scenario(&self, id: ScenarioId) -> Result<Option<Scenario>, StoreError>;
 
-    /// The owner's scenarios, newest first, strongly consistent.
+    /// The owner's scenarios, newest first, strongly consistent; at most 100 at once.
+    ///
+    /// # Errors
+    /// [`StoreError::InvalidCursor`] if the cursor is not one of this owner's list.
     async fn list_scenarios(
         &self,
         owner: UserId,
@@ -44,7 +47,7 @@ pub trait ScenarioStore: Send + Sync + 'static {
     /// Storing the very same scene again is `Ok` and counts nothing.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if another scene has that id or the scenario is gone,
+    /// [`StoreError::Conflict`] if another scene has that id, the scenario is gone, or the parent's number is not lower,
     /// [`StoreError::TooLarge`] above the store's limit for a scene.
     async fn put_scene(&self, scene: &Scene) -> Result<(), StoreError>;
 

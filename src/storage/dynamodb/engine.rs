@@ -17,7 +17,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 use dynoxide::actions::transact_write_items::TransactWriteItemsRequest;
-use dynoxide::{BackendError, Database, DynoxideError};
+use dynoxide::{Database, DynoxideError};
 use rusqlite::ErrorCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -117,8 +117,6 @@ fn reply(db: &Database, request: &HttpRequest) -> (u16, String) {
     let body = request.body().bytes().unwrap_or_default();
     match run(db, operation, body) {
         Ok(json) => (200, json),
-        // Another process holds the file's write lock. That passes, which is what throttling means to the SDK.
-        Err(e) if is_locked(&e) => error(400, "ThrottlingException", &e.to_string()),
         Err(e) => (e.status_code(), e.to_json()),
     }
 }
@@ -166,25 +164,6 @@ fn unreadable(message: &str) -> DynoxideError {
         Some(message) => DynoxideError::ValidationException(message.to_owned()),
         None => DynoxideError::SerializationException(message.to_owned()),
     }
-}
-
-fn is_locked(e: &DynoxideError) -> bool {
-    match e {
-        DynoxideError::SqliteError(e) => matches!(
-            e.sqlite_error_code(),
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
-        ),
-        DynoxideError::InternalServerError(message) => *message == BackendError::Locked.to_string(),
-        _ => false,
-    }
-}
-
-fn error(status: u16, kind: &str, message: &str) -> (u16, String) {
-    let body = serde_json::json!({
-        "__type": format!("com.amazonaws.dynamodb.v20120810#{kind}"),
-        "message": message,
-    });
-    (status, body.to_string())
 }
 
 fn opening_failed(e: DynoxideError) -> StoreError {

@@ -165,8 +165,24 @@ where
         Some(code) => {
             StoreError::Unavailable(format!("{code}: {}", error.message().unwrap_or_default()))
         }
-        // No answer: a timeout, a broken connection, an engine that went down.
-        None => StoreError::Unavailable(DisplayErrorContext(&error).to_string()),
+        // Never the error's own text: it quotes the raw answer, and with it what people wrote.
+        None => StoreError::Unavailable(match &error {
+            SdkError::TimeoutError(_) => "no answer in time".to_owned(),
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+                "no connection in time".to_owned()
+            }
+            SdkError::DispatchFailure(failure) => failure.as_connector_error().map_or_else(
+                || "no connection".to_owned(),
+                |cause| format!("no connection: {}", DisplayErrorContext(cause)),
+            ),
+            SdkError::ServiceError(answer) => {
+                format!("status {} without a readable error", answer.raw().status().as_u16())
+            }
+            SdkError::ResponseError(answer) => {
+                format!("status {} with an unreadable body", answer.raw().status().as_u16())
+            }
+            _ => "the request could not be made".to_owned(),
+        }),
     }
 }
 

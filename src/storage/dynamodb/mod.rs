@@ -66,10 +66,15 @@ impl Dynamo {
         Ok(Self { engine: Some(engine), ..Self::connect(builder) })
     }
 
-    /// A server that speaks DynamoDB's API without checking who calls, reached through `http`.
-    pub fn server(endpoint: &str, http: impl config::HttpClient + 'static) -> Self {
+    /// A server that speaks DynamoDB's API without checking who calls, reached through `http`. Some such servers
+    /// know AWS's own regions only.
+    pub fn server(
+        endpoint: &str,
+        region: impl Into<String>,
+        http: impl config::HttpClient + 'static,
+    ) -> Self {
         let builder = config::Builder::new()
-            .region(Region::from_static("local"))
+            .region(Region::new(region.into()))
             .endpoint_url(endpoint)
             .credentials_provider(Credentials::new("local", "local", None, None, "static"))
             .http_client(http);

@@ -176,12 +176,16 @@ async fn enable_backups(client: &Client, name: &str) -> Result<(), StoreError> {
         .send()
         .await;
     match enabled {
-        Ok(_) => Ok(()),
-        // Not an operation of every compatible server; backups are then whoever runs it's own matter. It is also
-        // refused for a while after a table's creation and without the right to it. Serving matters more.
-        Err(e) => {
-            tracing::warn!(table = name, code = e.code(), "no point-in-time recovery");
-            Ok(())
+        Ok(_) => {}
+        // Not every compatible server has it.
+        Err(e)
+            if matches!(e.code(), Some("UnknownOperationException" | "UnsupportedOperation")) =>
+        {
+            tracing::debug!(table = name, "no point-in-time recovery here");
         }
+        // Refused for a while after a table's creation, or for want of the right to it: serving matters more, and
+        // the next start tries again.
+        Err(e) => tracing::warn!(table = name, code = e.code(), "no point-in-time recovery"),
     }
+    Ok(())
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use aws_sdk_dynamodb::config::{HttpClient, RuntimeComponents};
+use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -140,7 +141,7 @@ async fn what_passes_is_retried_and_what_stays_is_a_typed_error() {
     ] {
         let server =
             Scripted { answers: Arc::new(Mutex::new(answers.into())), asked: Arc::default() };
-        let store = Dynamo::server("http://server.invalid", server.clone()).scenarios();
+        let store = Dynamo::server("http://server.invalid", "local", server.clone()).scenarios();
         let outcome = store.create_scenario(&scenario(UserId::new(NOW), 0)).await;
         assert!(expected(&outcome), "{name}: {outcome:?}");
         assert_eq!(*server.asked.lock().unwrap(), requests, "{name}");
@@ -168,7 +169,7 @@ impl HttpClient for Silent {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_never_answers_costs_a_bounded_wait() {
-    let store = Dynamo::server("http://server.invalid", Silent).scenarios();
+    let store = Dynamo::server("http://server.invalid", "local", Silent).scenarios();
     let began = tokio::time::Instant::now();
     let outcome = store.find_scenario(ScenarioId::new(NOW)).await;
     assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
@@ -221,6 +222,31 @@ async fn damage_is_reported_as_corrupt_never_as_another_story() {
     assert!(matches!(outcome, Err(StoreError::Corrupt(_))), "{outcome:?}");
 }
 
+/// A path that leaps over branches makes pages of four items; the root's five pieces take two of them.
+#[tokio::test]
+async fn a_scene_larger_than_a_page_of_its_path_is_read_across_pages() {
+    let (dynamo, _access, _dir) = embedded().await;
+    let store = dynamo.scenarios();
+    let made = scenario(UserId::new(NOW), 0);
+    store.create_scenario(&made).await.unwrap();
+    let root = scene(made.id, 1, None, &"x".repeat(450_000));
+    store.put_scene(&root).await.unwrap();
+    for id in 2..=70 {
+        let parent = match id {
+            70 => 30,
+            30 => 14,
+            14 => 6,
+            _ => 1,
+        };
+        store.put_scene(&scene(made.id, id, Some(parent), "Text")).await.unwrap();
+    }
+    let path = store.load_path(made.id, SceneId(70));
+    let path =
+        tokio::time::timeout(std::time::Duration::from_secs(30), path).await.unwrap().unwrap();
+    assert_eq!(path.iter().map(|s| s.id.0).collect::<Vec<_>>(), [1, 6, 14, 30, 70]);
+    assert!(path[0] == root);
+}
+
 #[tokio::test]
 async fn a_purge_takes_what_is_due_and_nothing_else() {
     let (dynamo, access, _dir) = embedded().await;
@@ -236,6 +262,12 @@ async fn a_purge_takes_what_is_due_and_nothing_else() {
     }
     store.delete_scenario(due.id, NOW).await.unwrap();
     store.delete_scenario(later.id, NOW + day).await.unwrap();
+
+    let listed = access
+        .query()
+        .key_condition_expression("pk = :pk")
+        .expression_attribute_values(":pk", text(row::owner_pk(owner)));
+    assert_eq!(access.page(listed, None).await.unwrap().0.len(), 1, "the list forgets at once");
 
     assert_eq!(store.purge_deleted(NOW + day * 29).await.unwrap(), 0);
     assert_eq!(
@@ -262,7 +294,7 @@ async fn a_purge_takes_what_is_due_and_nothing_else() {
 async fn the_engine_answers_no_scan() {
     let (dynamo, access, _dir) = embedded().await;
     let scan = dynamo.client.scan().table_name(&access.table).send().await;
-    assert!(scan.is_err());
+    assert_eq!(scan.unwrap_err().code(), Some("UnsupportedOperation"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
