@@ -9,6 +9,7 @@ mod client;
 mod commands;
 mod health;
 mod link;
+mod outgoing;
 mod reader;
 mod session;
 mod terminal;
