@@ -96,9 +96,16 @@ impl<'a> Session<'a> {
         signals: &mut mpsc::Receiver<Signal>,
     ) -> anyhow::Result<()> {
         loop {
+            anyhow::ensure!(
+                !self.reader.is_stillborn(),
+                "the first scene could not be written; try the story again later"
+            );
             if self.is_ready() {
                 if let Some(line) = self.lines.pop_front() {
-                    match self.on_line(&line).await? {
+                    if !std::mem::replace(&mut self.asking, true) {
+                        self.screen.ask("")?;
+                    }
+                    match self.on_line(&line, false).await? {
                         Flow::Go => continue,
                         Flow::Quit => return Ok(()),
                     }
@@ -161,15 +168,15 @@ impl<'a> Session<'a> {
 
     async fn on_typed(&mut self, line: String) -> anyhow::Result<Flow> {
         if self.asking || Input::parse(&line).is_immediate() {
-            return self.on_line(&line).await;
+            return self.on_line(&line, true).await;
         }
         self.lines.push_back(line);
         Ok(Flow::Go)
     }
 
-    async fn on_line(&mut self, line: &str) -> anyhow::Result<Flow> {
+    async fn on_line(&mut self, line: &str, seen: bool) -> anyhow::Result<Flow> {
         if std::mem::take(&mut self.asking) {
-            self.screen.answered(line)?;
+            self.screen.answered(line, seen)?;
         }
         let input = Input::parse(line);
         match &input {
@@ -354,8 +361,11 @@ impl<'a> Session<'a> {
             self.screen.unanswered()?;
         }
         if self.screen.is_interactive() {
-            let scenario = &self.scenario;
-            self.screen.aside(&format!("kept. go on with: whatif play --scenario {scenario}"))?;
+            let mut command = format!("whatif play --scenario {}", self.scenario);
+            if self.client.base() != super::DEFAULT_SERVER {
+                command.push_str(&format!(" --server {}", self.client.base()));
+            }
+            self.screen.aside(&format!("kept. go on with:\n  {command}"))?;
         }
         Ok(())
     }

@@ -73,7 +73,8 @@ async fn play(options: Options, home: &Path, script: &[&str]) -> Played {
     drop(typed);
     let (_signal, signals) = mpsc::channel::<Signal>(1);
     let (out, err) = (Paper::new(), Paper::new());
-    let style = Style { color: false, width: Width::Free, interactive: false, shared: false };
+    let style =
+        Style { color: false, width: Width::Free, interactive: false, shared: false, hush: false };
     let stage = Stage {
         lines,
         signals,
@@ -211,13 +212,24 @@ async fn a_token_that_ran_out_is_renewed_without_a_word() {
 }
 
 #[tokio::test]
+async fn a_guest_whom_the_server_forgot_comes_in_again() {
+    for (fault, registrations) in [(Fault::ForgetLogins, 1), (Fault::ForgetGuests, 2)] {
+        let (played, server) = play_script(fault).await;
+        played.outcome.unwrap();
+        assert_eq!(played.out, STORY, "{fault:?}");
+        assert_eq!(server.world.lock().unwrap().registrations, registrations, "{fault:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_interrupt_stops_the_scene_and_at_the_prompt_ends_the_game() {
     let (_server, origin) = serve(Fault::HoldAfter(4)).await;
     let home = tempfile::tempdir().unwrap();
     let (_typed, lines) = mpsc::channel(1);
     let (interrupts, signals) = mpsc::channel(1);
     let (out, err) = (Paper::new(), Paper::new());
-    let style = Style { color: false, width: Width::Free, interactive: true, shared: false };
+    let style =
+        Style { color: false, width: Width::Free, interactive: true, shared: false, hush: false };
     let stage = Stage {
         lines,
         signals,
@@ -235,7 +247,7 @@ async fn an_interrupt_stops_the_scene_and_at_the_prompt_ends_the_game() {
     let both = async { tokio::join!(run_with(options(&origin), stage), player) };
     let (outcome, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
     outcome.unwrap();
-    let farewell = format!("kept. go on with: whatif play --scenario {SCENARIO}\n");
+    let farewell = format!("\n  whatif play --scenario {SCENARIO} --server {origin}\n");
     assert!(out.text().ends_with(&farewell), "{}", out.text());
 }
 
@@ -271,6 +283,13 @@ async fn codes_that_forbid_a_reconnection_end_the_game() {
         assert!(error.contains(&code.to_string()), "{error}");
         assert_eq!(server.world.lock().unwrap().connections, 1);
     }
+}
+
+#[tokio::test]
+async fn a_story_that_could_not_begin_does_not_wait_for_ever() {
+    let (played, _) = play_script(Fault::FailFirstTurn).await;
+    assert!(played.outcome.is_err());
+    assert!(played.out.contains("no provider answers"), "{}", played.out);
 }
 
 #[tokio::test]

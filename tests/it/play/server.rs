@@ -31,8 +31,14 @@ pub enum Fault {
     CutAtCommand { taken: bool },
     /// Nothing is written beyond this event until a `stop` comes.
     HoldAfter(u64),
+    /// The first turn fails without a word.
+    FailFirstTurn,
     /// The first access token is not good (any longer) on the socket.
     RefuseFirstToken,
+    /// As before, and the refresh token is not good either.
+    ForgetLogins,
+    /// As before, and nobody knows the account.
+    ForgetGuests,
 }
 
 #[derive(Default)]
@@ -167,7 +173,9 @@ impl Server {
                 "hello" => {
                     let refuse = {
                         let world = self.world.lock().unwrap();
-                        world.fault == Fault::RefuseFirstToken && frame["token"] == "access-1"
+                        let forgetful =
+                            [Fault::RefuseFirstToken, Fault::ForgetLogins, Fault::ForgetGuests];
+                        forgetful.contains(&world.fault) && frame["token"] == "access-1"
                     };
                     if refuse {
                         let error = json!({ "type": "error", "id": id, "error": "invalid_token",
@@ -254,6 +262,15 @@ fn text(frame: &Value) -> Message {
 
 async fn issue(State(server): State<Server>, Path(what): Path<String>) -> Response {
     let mut world = server.world.lock().unwrap();
+    let refused = match world.fault {
+        Fault::ForgetLogins => what == "refresh",
+        Fault::ForgetGuests => what != "register",
+        _ => false,
+    };
+    if refused {
+        let error = json!({ "error": "unauthenticated", "message": "no such login" });
+        return (StatusCode::UNAUTHORIZED, Json(error)).into_response();
+    }
     world.registrations += usize::from(what == "register");
     world.tokens += 1;
     let number = world.tokens;
@@ -280,6 +297,15 @@ async fn create(State(server): State<Server>, headers: HeaderMap, body: String) 
         "Rome never fell, and the legions of 罗马 stayed. Roads 𝄞 were kept.\n\nNobody wrote of decline.",
         3,
     );
+    if server.world.lock().unwrap().fault == Fault::FailFirstTurn {
+        let mut world = server.world.lock().unwrap();
+        world.log.truncate(1);
+        world.scenes.clear();
+        world
+            .log
+            .push(json!({ "type": "turn.failed", "turn": turn, "error": "provider_unavailable",
+            "message": "no provider answers", "retryable": true }));
+    }
     let epoch = format!("e{}", server.world.lock().unwrap().epoch);
     let scenario = json!({ "id": SCENARIO, "prompt": body["prompt"], "turn": { "id": turn },
         "session": { "epoch": epoch, "head": 0 } });
