@@ -69,6 +69,7 @@ toolchain:
 # Tools that the tests drive from outside, if there are any.
 .PHONY: test-tools
 test-tools: $(if $(wildcard $(TOOLS)/package.json),$(TOOLS)/node_modules/.installed)
+	@:
 
 $(TOOLS)/node_modules/.installed: $(wildcard $(TOOLS)/package.json $(TOOLS)/package-lock.json)
 	@scripts/need node nodejs

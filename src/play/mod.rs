@@ -7,8 +7,10 @@
 mod account;
 mod client;
 mod commands;
+mod echo;
 mod health;
 mod link;
+mod outgoing;
 mod reader;
 mod session;
 mod terminal;
@@ -40,13 +42,15 @@ pub use self::terminal::{Style, Width};
 /// Tries of a call whose repetition is harmless.
 const MAX_TRIES: u32 = 4;
 
+const DEFAULT_SERVER: &str = "http://127.0.0.1:3000";
+
 /// What `whatif play` was told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// What if … ? Asked for when left out.
     pub prompt: Option<String>,
     /// The server to play on.
-    #[arg(long, env = "WHATIF_SERVER", default_value = "http://127.0.0.1:3000")]
+    #[arg(long, env = "WHATIF_SERVER", default_value = DEFAULT_SERVER)]
     pub server: String,
     /// Go on with this story instead of a new one.
     #[arg(long, value_name = "ID", conflicts_with = "prompt")]
@@ -196,7 +200,7 @@ async fn ask_prompt(
             line = lines.recv() => line,
         };
         let Some(line) = line else { return Ok(None) };
-        screen.answered(&line)?;
+        screen.answered(&line, true)?;
         match line.trim() {
             "" => screen.ask("What if… ")?,
             "/quit" | "/q" => return Ok(None),

@@ -120,6 +120,12 @@ impl Reader {
         self.turns.contains(turn)
     }
 
+    /// The first turn failed and left nothing to go on from.
+    pub fn is_stillborn(&self) -> bool {
+        let over = self.open.is_none() && !self.turns.is_empty() && !self.is_catching_up();
+        over && self.scenes.is_empty()
+    }
+
     /// The scene the reader is at, once it is finished.
     pub fn current(&self) -> Option<&Scene> {
         self.scene(self.current.as_deref()?)

@@ -6,25 +6,22 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::anyhow;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::account::Account;
 use super::client::Client;
 use super::commands::{HELP, Input};
 use super::link::{LinkEvent, until};
+use super::outgoing::{Kind, Outgoing};
 use super::reader::{Output, Reader, Verdict};
 use super::terminal::{Screen, draw_tree};
 use super::wire::{Attached, Incoming, LogFrame, Refusal, Scene};
 
-/// Tries of a command that the server refuses for the moment.
-const MAX_TRIES: u32 = 5;
 /// Attachments in a row that bring no event although some are missing, before the connection is given up.
 const MAX_FRUITLESS: u32 = 3;
 
@@ -35,24 +32,6 @@ pub enum Signal {
     Interrupt,
     /// Asked from outside to end.
     Terminate,
-}
-
-/// A frame that is not answered yet.
-struct Pending {
-    id: String,
-    frame: Value,
-    kind: Kind,
-    tries: u32,
-    /// Refused for the moment: when to send it again.
-    due: Option<Instant>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Attach,
-    /// Starts a turn.
-    Turn,
-    Stop,
 }
 
 /// What the loop does next.
@@ -67,10 +46,7 @@ pub struct Session<'a> {
     scenario: String,
     reader: Reader,
     screen: Screen<'a>,
-    /// Where frames go while there is a connection.
-    outbox: Option<mpsc::Sender<String>>,
-    pending: Vec<Pending>,
-    next_id: u64,
+    outgoing: Outgoing,
     /// The answer to the current connection's `attach` has come.
     attached: bool,
     fruitless: u32,
@@ -98,9 +74,7 @@ impl<'a> Session<'a> {
             scenario,
             reader,
             screen,
-            outbox: None,
-            pending: Vec::new(),
-            next_id: 1,
+            outgoing: Outgoing::default(),
             attached: false,
             fruitless: 0,
             expected: None,
@@ -122,9 +96,16 @@ impl<'a> Session<'a> {
         signals: &mut mpsc::Receiver<Signal>,
     ) -> anyhow::Result<()> {
         loop {
+            anyhow::ensure!(
+                !self.reader.is_stillborn(),
+                "the first scene could not be written; try the story again later"
+            );
             if self.is_ready() {
                 if let Some(line) = self.lines.pop_front() {
-                    match self.on_line(&line).await? {
+                    if !std::mem::replace(&mut self.asking, true) {
+                        self.screen.ask("")?;
+                    }
+                    match self.on_line(&line, false).await? {
                         Flow::Go => continue,
                         Flow::Quit => return Ok(()),
                     }
@@ -146,8 +127,8 @@ impl<'a> Session<'a> {
                     Flow::Go
                 }
                 Some(signal) = signals.recv() => self.on_signal(signal).await,
-                () = until(self.next_due()) => {
-                    self.repeat_due().await;
+                () = until(self.outgoing.next_due()) => {
+                    self.outgoing.repeat_due().await;
                     Flow::Go
                 }
                 line = lines.recv(), if listen => match line {
@@ -170,14 +151,14 @@ impl<'a> Session<'a> {
             && !self.reader.is_catching_up()
             && self.reader.current().is_some()
             && self.expected.is_none()
-            && self.pending.iter().all(|pending| pending.kind != Kind::Turn)
+            && !self.outgoing.awaits(Kind::Turn)
     }
 
     async fn on_signal(&mut self, signal: Signal) -> Flow {
-        let stopping = self.pending.iter().any(|pending| pending.kind == Kind::Stop);
+        let stopping = self.outgoing.awaits(Kind::Stop);
         let writing = self.reader.open_turn().is_some();
         match signal {
-            Signal::Interrupt if writing && !stopping && self.outbox.is_some() => {
+            Signal::Interrupt if writing && !stopping && self.outgoing.is_connected() => {
                 self.stop().await;
                 Flow::Go
             }
@@ -187,15 +168,15 @@ impl<'a> Session<'a> {
 
     async fn on_typed(&mut self, line: String) -> anyhow::Result<Flow> {
         if self.asking || Input::parse(&line).is_immediate() {
-            return self.on_line(&line).await;
+            return self.on_line(&line, true).await;
         }
         self.lines.push_back(line);
         Ok(Flow::Go)
     }
 
-    async fn on_line(&mut self, line: &str) -> anyhow::Result<Flow> {
+    async fn on_line(&mut self, line: &str, seen: bool) -> anyhow::Result<Flow> {
         if std::mem::take(&mut self.asking) {
-            self.screen.answered(line)?;
+            self.screen.answered(line, seen)?;
         }
         let input = Input::parse(line);
         match &input {
@@ -212,11 +193,11 @@ impl<'a> Session<'a> {
                     Ok(Some(mut frame)) => {
                         frame["scenario"] = json!(self.scenario);
                         frame["idem"] = json!(Uuid::new_v4());
-                        if self.outbox.is_none() {
+                        if !self.outgoing.is_connected() {
                             self.screen
                                 .remark("not connected; this is sent when the server is back…")?;
                         }
-                        self.submit(Kind::Turn, frame).await;
+                        self.outgoing.submit(Kind::Turn, frame).await;
                     }
                     Ok(None) => {}
                     Err(why) => self.screen.aside(&why)?,
@@ -229,7 +210,7 @@ impl<'a> Session<'a> {
     async fn stop(&mut self) {
         if let Some(turn) = self.reader.open_turn() {
             let frame = json!({ "type": "stop", "scenario": self.scenario, "turn": turn });
-            self.submit(Kind::Stop, frame).await;
+            self.outgoing.submit(Kind::Stop, frame).await;
         }
     }
 
@@ -253,63 +234,27 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Sends a frame, now or as soon as there is a connection, until it is answered.
-    async fn submit(&mut self, kind: Kind, mut frame: Value) {
-        let id = self.next_id.to_string();
-        self.next_id += 1;
-        frame["id"] = json!(id);
-        self.transmit(&frame).await;
-        self.pending.push(Pending { id, frame, kind, tries: 1, due: None });
-    }
-
-    /// A frame that is lost with its connection is sent again on the next.
-    async fn transmit(&self, frame: &Value) {
-        if let Some(outbox) = &self.outbox {
-            let _ = outbox.send(frame.to_string()).await;
-        }
-    }
-
-    fn next_due(&self) -> Option<Instant> {
-        self.pending.iter().filter_map(|pending| pending.due).min()
-    }
-
-    /// Sends again what was refused for a moment that is over.
-    async fn repeat_due(&mut self) {
-        let now = Instant::now();
-        for index in 0..self.pending.len() {
-            if self.pending[index].due.take_if(|due| *due <= now).is_some() {
-                self.transmit(&self.pending[index].frame).await;
-            }
-        }
-    }
-
     async fn attach(&mut self) {
-        self.pending.retain(|pending| pending.kind != Kind::Attach);
+        self.outgoing.forget(Kind::Attach);
         self.attached = false;
         let (epoch, after) = self.reader.position();
         let mut frame = json!({ "type": "attach", "scenario": self.scenario, "after": after });
         if let Some(epoch) = epoch {
             frame["epoch"] = json!(epoch);
         }
-        self.submit(Kind::Attach, frame).await;
+        self.outgoing.submit(Kind::Attach, frame).await;
     }
 
     async fn on_link(&mut self, event: LinkEvent) -> anyhow::Result<()> {
         match event {
             LinkEvent::Up(outbox) => {
-                self.outbox = Some(outbox);
+                self.outgoing.connected(outbox);
                 self.fruitless = 0;
                 self.attach().await;
-                for index in 0..self.pending.len() {
-                    let pending = &mut self.pending[index];
-                    pending.due = None;
-                    if pending.kind != Kind::Attach {
-                        self.transmit(&self.pending[index].frame).await;
-                    }
-                }
+                self.outgoing.repeat_all().await;
             }
             LinkEvent::Down { planned } => {
-                self.outbox = None;
+                self.outgoing.disconnected();
                 // At the prompt a cut concerns nobody.
                 if !planned && !self.asking && !std::mem::replace(&mut self.told, true) {
                     self.screen.remark("connection lost, resuming…")?;
@@ -340,7 +285,7 @@ impl<'a> Session<'a> {
                 Verdict::Dropped
             }
             Incoming::Error(refusal) => {
-                self.on_refusal(refusal).await?;
+                self.on_refusal(&refusal)?;
                 Verdict::Dropped
             }
             _ => Verdict::Dropped,
@@ -380,48 +325,32 @@ impl<'a> Session<'a> {
     }
 
     fn on_ack(&mut self, id: &str, result: &Value, out: &mut Vec<Output>) -> anyhow::Result<()> {
-        let Some(index) = self.pending.iter().position(|pending| pending.id == id) else {
-            return Ok(());
-        };
-        let pending = self.pending.remove(index);
-        match pending.kind {
-            Kind::Attach => {
+        match self.outgoing.acknowledged(id) {
+            Some(Kind::Attach) => {
                 let answer = Attached::deserialize(result)
                     .map_err(|error| anyhow!("the answer to attach cannot be read: {error}"))?;
                 self.attached = true;
                 self.reader.attached(&answer, out);
             }
-            Kind::Turn => {
+            Some(Kind::Turn) => {
                 let turn = result.get("turn").map(|turn| turn.get("id").unwrap_or(turn));
                 self.expected = turn
                     .and_then(Value::as_str)
                     .filter(|turn| !self.reader.has_seen(turn))
                     .map(str::to_owned);
             }
-            Kind::Stop => {}
+            Some(Kind::Stop) | None => {}
         }
         Ok(())
     }
 
-    async fn on_refusal(&mut self, refusal: Refusal) -> anyhow::Result<()> {
-        let Refusal { id, code, message, retryable } = refusal;
-        let Some(index) = self.pending.iter().position(|pending| Some(&pending.id) == id.as_ref())
-        else {
-            return Ok(());
-        };
-        let mut pending = self.pending.remove(index);
-        let passing = retryable && code != "turn_in_progress";
-        if passing && pending.tries < MAX_TRIES {
-            pending.due = Some(Instant::now() + Duration::from_millis(300 << pending.tries));
-            pending.tries += 1;
-            self.pending.push(pending);
-            return Ok(());
-        }
-        match pending.kind {
-            Kind::Attach => Err(anyhow!("{message} ({code})")),
-            // The turn has ended by itself.
-            Kind::Stop => Ok(()),
-            Kind::Turn => Ok(self.screen.aside(&format!("{message} ({code})"))?),
+    fn on_refusal(&mut self, refusal: &Refusal) -> anyhow::Result<()> {
+        let Refusal { code, message, .. } = refusal;
+        match self.outgoing.refused(refusal) {
+            Some(Kind::Attach) => Err(anyhow!("{message} ({code})")),
+            Some(Kind::Turn) => Ok(self.screen.aside(&format!("{message} ({code})"))?),
+            // A stop that comes too late: the turn has ended by itself.
+            Some(Kind::Stop) | None => Ok(()),
         }
     }
 
@@ -432,8 +361,11 @@ impl<'a> Session<'a> {
             self.screen.unanswered()?;
         }
         if self.screen.is_interactive() {
-            let scenario = &self.scenario;
-            self.screen.aside(&format!("kept. go on with: whatif play --scenario {scenario}"))?;
+            let mut command = format!("whatif play --scenario {}", self.scenario);
+            if self.client.base() != super::DEFAULT_SERVER {
+                command.push_str(&format!(" --server {}", self.client.base()));
+            }
+            self.screen.aside(&format!("kept. go on with:\n  {command}"))?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{self, IsTerminal, Write};
 
+use super::echo::Echo;
 use super::reader::Output;
 use super::wire::Scene;
 use super::wrap::{Wrapper, hang};
@@ -33,6 +34,8 @@ pub struct Style {
     pub interactive: bool,
     /// Both writers are the same terminal, so that a remark may be taken back.
     pub shared: bool,
+    /// Hide what is typed on the process's own terminal while a scene is written.
+    pub hush: bool,
 }
 
 impl Style {
@@ -47,10 +50,12 @@ impl Style {
             None if out => Width::Terminal,
             None => Width::Free,
         };
+        let interactive = out && io::stdin().is_terminal();
         Self {
             color: out && !dumb && !no_color,
             width,
-            interactive: out && io::stdin().is_terminal(),
+            interactive,
+            hush: interactive,
             shared: out && !dumb && io::stderr().is_terminal(),
         }
     }
@@ -75,6 +80,7 @@ pub struct Screen<'a> {
     out: Box<dyn Write + Send + 'a>,
     err: Box<dyn Write + Send + 'a>,
     style: Style,
+    echo: Echo,
     text: Wrapper,
     /// A remark stands on the line below the story's last one and will be taken back.
     remark: bool,
@@ -88,7 +94,10 @@ impl<'a> Screen<'a> {
         err: Box<dyn Write + Send + 'a>,
         style: Style,
     ) -> Self {
-        Self { out, err, style, text: Wrapper::new(None), remark: false, in_choices: false }
+        let echo = Echo::new(style.hush);
+        echo.off();
+        let text = Wrapper::new(None);
+        Self { out, err, style, echo, text, remark: false, in_choices: false }
     }
 
     pub fn is_interactive(&self) -> bool {
@@ -182,12 +191,14 @@ impl<'a> Screen<'a> {
     pub fn ask(&mut self, label: &str) -> io::Result<()> {
         self.break_line()?;
         self.put(&format!("\n{label}{} ", self.paint(BOLD, "›")))?;
+        self.echo.on();
         self.out.flush()
     }
 
-    /// After a line was read: a pipe does not show it by itself.
-    pub fn answered(&mut self, line: &str) -> io::Result<()> {
-        if !self.style.interactive {
+    /// After a line was read. One that was not `seen` (from a pipe, or typed ahead) is shown now.
+    pub fn answered(&mut self, line: &str, seen: bool) -> io::Result<()> {
+        self.echo.off();
+        if !(seen && self.style.interactive) {
             self.put(&format!("{line}\n"))?;
         }
         self.text = Wrapper::new(None);
@@ -341,8 +352,13 @@ mod tests {
 
     #[test]
     fn a_remark_on_a_shared_terminal_is_taken_back_before_the_story_goes_on() {
-        let style =
-            Style { color: false, width: Width::Fixed(40), interactive: true, shared: true };
+        let style = Style {
+            color: false,
+            width: Width::Fixed(40),
+            interactive: true,
+            shared: true,
+            hush: false,
+        };
         let (out, err) = shown(style, |screen| {
             screen.show(&[Output::Text("Rome nev".into())]).unwrap();
             screen.remark("resuming…").unwrap();
@@ -354,7 +370,13 @@ mod tests {
 
     #[test]
     fn a_story_cannot_drive_the_terminal() {
-        let style = Style { color: false, width: Width::Free, interactive: false, shared: false };
+        let style = Style {
+            color: false,
+            width: Width::Free,
+            interactive: false,
+            shared: false,
+            hush: false,
+        };
         let (out, _) = shown(style, |screen| {
             screen.show(&[Output::Text("a\x1b[2Jb\u{9b}c\nd".into())]).unwrap();
         });
