@@ -12,6 +12,9 @@ pub const MAX_OVERLAP_CHARS: usize = 400;
 /// (`hol` + `low`).
 const MIN_CHARS_WITHIN_WORD: usize = 8;
 
+/// Most bytes held back; only a flood of white space, which is compared as one, comes so far.
+const MAX_HELD_BYTES: usize = 8 * MAX_OVERLAP_CHARS;
+
 /// Drops from the start of a continuation what repeats the end of the text before it.
 ///
 /// Repetitions are found across differences in letter case, white space and the style of quotes. Text is held back only
@@ -94,7 +97,12 @@ impl OverlapTrimmer {
         let Some(search) = &mut self.0 else { return Cow::Borrowed(chunk) };
         search.held.push_str(chunk);
         search.compare();
-        if search.live.is_empty() { Cow::Owned(self.finish()) } else { Cow::Borrowed("") }
+        let searched = search.live.is_empty() && !search.held.trim_start().is_empty();
+        if searched || search.held.len() > MAX_HELD_BYTES {
+            Cow::Owned(self.finish())
+        } else {
+            Cow::Borrowed("")
+        }
     }
 
     /// The continuation has ended (or no more is wanted to be held): returns what was held back.
@@ -231,6 +239,7 @@ mod tests {
             ("another sentence, space lost", "He left.", "Then rain", " Then rain"),
             ("another sentence, new paragraph", "He left.", "\n\nThen rain", "\n\nThen rain"),
             ("space on both sides", "He left. ", " Then", "Then"),
+            ("nothing but space before", " ", "  Then", "Then"),
             ("a comma, space lost", "However,", "he left", " he left"),
             ("a number goes on", "It cost 3.", "14 denarii", "14 denarii"),
             ("a name after a word, space lost", "they reached", "Rome at dawn", " Rome at dawn"),
@@ -260,6 +269,9 @@ mod tests {
         assert_eq!(trimmer.push("m"), "the worm");
         let chunk = " turned";
         assert!(matches!(trimmer.push(chunk), Cow::Borrowed(" turned")));
+
+        let mut trimmer = OverlapTrimmer::new("He saw");
+        assert!((0..10_000).any(|_| !trimmer.push("\n").is_empty()), "held without a bound");
 
         let shown = "ab ".repeat(1_000);
         let mut trimmer = OverlapTrimmer::new(&shown);

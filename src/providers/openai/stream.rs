@@ -85,7 +85,9 @@ impl Relay {
         classify: Classify,
     ) -> Self {
         let whole_until = started + deadlines.whole;
-        let first_until = (activity.since + deadlines.first_byte).min(whole_until);
+        // Not later than any deadline can be, whenever the first frame comes.
+        let first_until =
+            (activity.since + deadlines.first_byte.min(deadlines.between_bytes)).min(whole_until);
         Self {
             events: Some(events),
             deadlines,
@@ -152,19 +154,26 @@ impl Relay {
         }
     }
 
-    /// The time until which silence is allowed, or the deadline that is over.
+    /// The next time to look again, or the deadline that is over. No deadline can come before that time, whatever arrives
+    /// until then.
     fn next_deadline(&self) -> Result<Instant, Deadline> {
-        let (silent_until, deadline) = match self.activity.last() {
-            None => (self.activity.since + self.deadlines.first_byte, Deadline::FirstByte),
-            Some(last) => (last + self.deadlines.between_bytes, Deadline::BetweenBytes),
-        };
         let now = Instant::now();
+        let (silent_until, look_again, deadline) = match self.activity.last() {
+            None => {
+                let until = self.activity.since + self.deadlines.first_byte;
+                (until, until.min(now + self.deadlines.between_bytes), Deadline::FirstByte)
+            }
+            Some(last) => {
+                let until = last + self.deadlines.between_bytes;
+                (until, until, Deadline::BetweenBytes)
+            }
+        };
         if now >= self.whole_until {
             Err(Deadline::Whole)
         } else if now >= silent_until {
             Err(deadline)
         } else {
-            Ok(silent_until.min(self.whole_until))
+            Ok(look_again.min(self.whole_until))
         }
     }
 

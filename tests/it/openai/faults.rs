@@ -131,6 +131,8 @@ async fn every_silence_has_its_deadline() {
         whole_timeout: Duration::from_millis(300),
         ..deadlines.clone()
     };
+    let short_between =
+        config::OpenAi { first_byte_timeout: Duration::from_secs(20), ..deadlines.clone() };
     let endless = {
         let pairs =
             (0..2_000).flat_map(|_| [Step::text("A"), Step::Pause(Duration::from_millis(10))]);
@@ -141,8 +143,19 @@ async fn every_silence_has_its_deadline() {
         ("no frame", &deadlines, vec![Step::Head, Step::Stall], Deadline::FirstByte),
         (
             "a stall",
-            &deadlines,
+            &short_between,
             vec![Step::Head, Step::text("A"), Step::Stall],
+            Deadline::BetweenBytes,
+        ),
+        (
+            "a stall before any text",
+            &short_between,
+            vec![
+                Step::Pause(Duration::from_millis(700)),
+                Step::Head,
+                Step::Chunk(b": hello\n\n".to_vec()),
+                Step::Stall,
+            ],
             Deadline::BetweenBytes,
         ),
         ("no head at all", &short_whole, vec![Step::Stall], Deadline::Whole),
