@@ -7,6 +7,7 @@
 pub mod answers;
 pub mod circuit;
 pub mod pool;
+mod seal;
 pub mod status;
 pub mod supervisor;
 pub mod user;
