@@ -123,9 +123,9 @@ impl Answers {
     }
 }
 
+/// The current secret's keys, then the older ones'.
 struct Keys {
-    fingerprint: hmac::Key,
-    /// The current secret's key, then the older ones.
+    fingerprint: Vec<hmac::Key>,
     sealing: Vec<SealingKey>,
 }
 
@@ -155,11 +155,9 @@ pub fn build(
     let status = ServiceStatus::new("answers", vec![pool.view()]);
     let spec =
         ChildSpec::supervisor("answers", vec![pool::child(&pool)]).status(Arc::clone(&status));
+    let fingerprint = parts.secret.derive_all("request fingerprints");
     let keys = Keys {
-        fingerprint: hmac::Key::new(
-            hmac::HMAC_SHA256,
-            &parts.secret.derive("request fingerprints"),
-        ),
+        fingerprint: fingerprint.iter().map(|key| hmac::Key::new(hmac::HMAC_SHA256, key)).collect(),
         sealing: parts.secret.derive_all("kept answers").into_iter().map(SealingKey::new).collect(),
     };
     let claim_ttl = parts.request_timeout + SLACK;
@@ -177,9 +175,11 @@ impl AnswersHandle {
         check_key(request.key)?;
         let now = self.clock.now();
         let key = AnswerKey { scope: request.scope.into(), key: request.key.into() };
+        let older = &self.keys.fingerprint[1..];
         let claim = NewClaim {
             key: key.clone(),
-            fingerprint: self.fingerprint(&request),
+            fingerprint: fingerprint(&self.keys.fingerprint[0], &request),
+            older_fingerprints: older.iter().map(|key| fingerprint(key, &request)).collect(),
             reserved: UserId::new(now).0,
             now,
             until: now + self.claim_ttl,
@@ -231,17 +231,6 @@ impl AnswersHandle {
         self.pool.call(|reply| Job::Purge(now, reply)).await
     }
 
-    fn fingerprint(&self, request: &Request<'_>) -> Fingerprint {
-        let mut context = hmac::Context::with_key(&self.keys.fingerprint);
-        for part in [request.method.as_bytes(), request.path.as_bytes(), request.body] {
-            // Lengths, so that nothing can move from one part to the next.
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part);
-        }
-        let tag = context.sign();
-        Fingerprint(tag.as_ref().try_into().expect("HMAC-SHA256 has 32 bytes"))
-    }
-
     fn open(&self, key: &AnswerKey, status: u16, sealed: &[u8]) -> Result<Vec<u8>, ServiceError> {
         let context = context(key, status);
         self.keys.sealing.iter().find_map(|sealing| sealing.open(&context, sealed)).ok_or_else(
@@ -255,6 +244,17 @@ impl AnswersHandle {
             },
         )
     }
+}
+
+fn fingerprint(key: &hmac::Key, request: &Request<'_>) -> Fingerprint {
+    let mut context = hmac::Context::with_key(key);
+    for part in [request.method.as_bytes(), request.path.as_bytes(), request.body] {
+        // Lengths, so that nothing can move from one part to the next.
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    let tag = context.sign();
+    Fingerprint(tag.as_ref().try_into().expect("HMAC-SHA256 has 32 bytes"))
 }
 
 /// What a sealed body belongs to, so that it cannot be moved to another key.

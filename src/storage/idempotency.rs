@@ -23,6 +23,8 @@ pub struct Fingerprint(pub [u8; 32]);
 pub struct NewClaim {
     pub key: AnswerKey,
     pub fingerprint: Fingerprint,
+    /// What the same request's fingerprint was under keys no longer in use.
+    pub older_fingerprints: Vec<Fingerprint>,
     /// The id that the created thing is to have, unless an earlier claim reserved one.
     pub reserved: Uuid,
     pub now: Timestamp,
@@ -106,7 +108,8 @@ impl NewClaim {
         if held.expires_at <= self.now {
             return Verdict::Claim { reserved: self.reserved, attempt };
         }
-        let same = held.fingerprint == self.fingerprint;
+        let same = held.fingerprint == self.fingerprint
+            || self.older_fingerprints.contains(&held.fingerprint);
         match held.state {
             HeldState::Abandoned if !same => Verdict::Claim { reserved: self.reserved, attempt },
             _ if !same => Verdict::Told(Begun::Mismatch),
@@ -119,3 +122,6 @@ impl NewClaim {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod contract;

@@ -181,3 +181,6 @@ fn digest(bytes: &[u8], column: &str) -> Result<[u8; 32], StoreError> {
 fn limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

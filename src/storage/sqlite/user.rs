@@ -38,6 +38,11 @@ impl SqliteUserStore {
     pub async fn close(&self) {
         self.database.close().await;
     }
+
+    #[cfg(test)]
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
 }
 
 #[derive(sqlx::FromRow)]
