@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod generation;
 pub mod history;
 pub mod pool;
+mod seal;
 pub mod status;
 pub mod supervisor;
 pub mod user;

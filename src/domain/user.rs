@@ -105,3 +105,16 @@ pub struct Grant {
     pub user: User,
     pub tokens: Tokens,
 }
+
+impl LoginId {
+    /// A new UUIDv7 whose time part is `now`.
+    pub fn new(now: Timestamp) -> Self {
+        Self(UserId::new(now).0)
+    }
+}
+
+impl User {
+    pub fn is_suspended(&self) -> bool {
+        self.suspended_at.is_some()
+    }
+}

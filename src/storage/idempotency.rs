@@ -23,6 +23,8 @@ pub struct Fingerprint(pub [u8; 32]);
 pub struct NewClaim {
     pub key: AnswerKey,
     pub fingerprint: Fingerprint,
+    /// What the same request's fingerprint was under keys no longer in use.
+    pub older_fingerprints: Vec<Fingerprint>,
     /// The id that the created thing is to have, unless an earlier claim reserved one.
     pub reserved: Uuid,
     pub now: Timestamp,
@@ -69,3 +71,57 @@ pub trait AnswerStore: Send + Sync + 'static {
     /// Cheap round trip that tells whether the store answers.
     async fn probe(&self) -> Result<(), StoreError>;
 }
+
+/// What a store holds under a key; for back ends that read, judge and write in one transaction.
+#[derive(Debug, Clone)]
+pub struct Held {
+    pub fingerprint: Fingerprint,
+    pub reserved: Uuid,
+    pub attempt: u32,
+    pub state: HeldState,
+    pub expires_at: Timestamp,
+}
+
+#[derive(Debug, Clone)]
+pub enum HeldState {
+    Claimed { until: Timestamp },
+    Abandoned,
+    Answered { status: u16, body: Vec<u8> },
+}
+
+/// What a claim comes to.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Write the claim down with these.
+    Claim { reserved: Uuid, attempt: u32 },
+    /// Write nothing.
+    Told(Begun),
+}
+
+impl NewClaim {
+    /// The rules of [`AnswerStore::begin`], without a store.
+    pub fn judge(&self, held: Option<Held>) -> Verdict {
+        let Some(held) = held else {
+            return Verdict::Claim { reserved: self.reserved, attempt: 1 };
+        };
+        let attempt = held.attempt.wrapping_add(1);
+        if held.expires_at <= self.now {
+            return Verdict::Claim { reserved: self.reserved, attempt };
+        }
+        let same = held.fingerprint == self.fingerprint
+            || self.older_fingerprints.contains(&held.fingerprint);
+        match held.state {
+            HeldState::Abandoned if !same => Verdict::Claim { reserved: self.reserved, attempt },
+            _ if !same => Verdict::Told(Begun::Mismatch),
+            HeldState::Answered { status, body } => Verdict::Told(Begun::Replay { status, body }),
+            HeldState::Claimed { until } if until > self.now => Verdict::Told(Begun::InProgress),
+            // The id was perhaps used already: whoever creates again must create the same thing.
+            HeldState::Claimed { .. } | HeldState::Abandoned => {
+                Verdict::Claim { reserved: held.reserved, attempt }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod contract;

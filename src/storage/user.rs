@@ -170,3 +170,6 @@ pub trait UserStore: Send + Sync + 'static {
     /// Cheap round trip that tells whether the store answers.
     async fn probe(&self) -> Result<(), StoreError>;
 }
+
+#[cfg(test)]
+pub(crate) mod contract;

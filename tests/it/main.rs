@@ -5,3 +5,4 @@ mod log_store;
 mod openai;
 mod play;
 mod support;
+mod accounts;
