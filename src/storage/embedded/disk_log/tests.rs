@@ -73,6 +73,53 @@ async fn a_full_disk_is_survived_with_nothing_half_written() {
     assert_eq!(lease.checkpoint, Some((head + 1).to_string().into()));
 }
 
+#[test]
+fn a_failed_transaction_is_taken_back_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join(FILE);
+    let db = schema::open(&file).unwrap();
+    // A full disk rolls back by itself; this error leaves that to the writer.
+    db.execute_batch(
+        "CREATE TEMP TRIGGER broken BEFORE INSERT ON event WHEN new.frame = x'21'
+         BEGIN SELECT raise(FAIL, 'broken'); END",
+    )
+    .unwrap();
+    let (commands, queue) = mpsc::channel(QUEUE);
+    let send = |command| commands.try_send(command).ok().unwrap();
+    let append = |batch| {
+        let (reply, answer) = oneshot::channel();
+        send(Command::Append { scenario: scenario(1), fence: Fence(1), batch, reply });
+        answer
+    };
+    let (origin, now, holder) = (Origin::New, Instant::now(), "a".to_owned());
+    let (reply, claimed) = oneshot::channel();
+    send(Command::Claim { scenario: scenario(1), holder, ttl: TTL, origin, now, reply });
+    // Fills the claim's group, so that what follows is one group of its own.
+    for _ in 1..writer::GROUP {
+        send(Command::Release {
+            scenario: scenario(2),
+            fence: Fence(1),
+            reply: oneshot::channel().0,
+        });
+    }
+    let good = append(batch(1));
+    let breaking = Frame::from_stored("!".into()).unwrap();
+    let breaking = append(Batch { frames: vec![batch(3).frames.remove(0), breaking], ..batch(3) });
+    let good_again = append(batch(1));
+    drop(commands);
+    Writer::new(db, &file).unwrap().run(queue);
+
+    assert!(matches!(claimed.blocking_recv().unwrap(), Ok(Claim::Granted(_))));
+    for lost in [good, breaking] {
+        let lost = lost.blocking_recv().unwrap();
+        assert!(matches!(lost, Err(LogError::Unavailable(_))), "{lost:?}");
+    }
+    good_again.blocking_recv().unwrap().unwrap();
+    let (_, extent) =
+        schema::find_log(&schema::open(&file).unwrap(), scenario(1)).unwrap().unwrap();
+    assert_eq!((extent.first, extent.head), (1, 2));
+}
+
 /// A store whose writer never takes anything.
 fn stuck() -> (DiskLog, mpsc::Receiver<Command>) {
     let (commands, queue) = mpsc::channel(1);

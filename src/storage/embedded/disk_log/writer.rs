@@ -21,7 +21,7 @@ use crate::storage::embedded::new_epoch;
 use crate::storage::log::{Batch, Claim, Extent, Fence, Lease as Granted, LogError, Origin};
 
 /// Commands in one transaction, at most.
-const GROUP: usize = 512;
+pub(super) const GROUP: usize = 512;
 
 /// A log that was claimed in this process and not given up since; its rows say the rest.
 #[derive(Clone)]
