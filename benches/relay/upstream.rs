@@ -211,7 +211,7 @@ impl hyper::body::Body for Scene {
                 }
                 ready!(scene.timer.as_mut().poll(context));
             }
-            if now > due + LATE {
+            if now > due + LATE && scene.next < scene.table.prose.len() {
                 scene.upstream.late.fetch_add(1, Relaxed);
             }
         }

@@ -37,6 +37,20 @@ pub struct Common {
     servers: relay::Args,
 }
 
+impl Common {
+    /// What is missing is said at once, not after the baseline's rounds.
+    fn check(&self) -> anyhow::Result<()> {
+        let program = &self.servers.whatif;
+        let wanted = self.relays.iter().any(|variant| *variant != Variant::Bare);
+        anyhow::ensure!(
+            !wanted || program.is_file(),
+            "{} is missing: `cargo build --release` makes it",
+            program.display()
+        );
+        Ok(())
+    }
+}
+
 #[derive(Debug, Clone, Args)]
 pub struct Streaming {
     #[command(flatten)]
@@ -166,6 +180,7 @@ async fn streaming(
     shape: Shape,
     ramp_ms: u64,
 ) -> anyhow::Result<()> {
+    args.common.check()?;
     let shape = Shape {
         pace: args.pace.unwrap_or(shape.pace),
         tokens: args.tokens.unwrap_or(shape.tokens),
@@ -202,6 +217,7 @@ async fn idling(
     args: Idling,
     mode: Mode,
 ) -> anyhow::Result<()> {
+    args.common.check()?;
     let case =
         format!("{} {}", args.count, if mode == Mode::Idle { "sockets" } else { "sessions" });
     let idle = Idle { case, mode, count: args.count, hold: Duration::from_secs(args.hold_s) };
@@ -223,6 +239,7 @@ async fn stalled(
     args: Streaming,
     stall_s: u64,
 ) -> anyhow::Result<()> {
+    args.common.check()?;
     let mut servers = args.common.servers.clone();
     // The stalled reader follows other readers' scenarios, which only their owner may.
     servers.users = 1;

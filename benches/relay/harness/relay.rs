@@ -130,11 +130,6 @@ impl Relay {
         args: &Args,
         upstream: u16,
     ) -> anyhow::Result<Self> {
-        ensure!(
-            args.whatif.is_file(),
-            "{} is missing: `cargo build --release` makes it",
-            args.whatif.display()
-        );
         let data = tempfile::tempdir()?;
         let port = free_port()?;
         let env = environment(data.path(), port, upstream, durability, coalesce, &args.env)?;

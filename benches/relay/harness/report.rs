@@ -84,7 +84,7 @@ impl std::fmt::Display for Spread {
         let digits = if self.max >= 1000.0 { 0 } else { 2 };
         write!(f, "{:.digits$}", self.median)?;
         if self.min < self.max {
-            write!(f, " [{:.digits$}-{:.digits$}]", self.min, self.max)?;
+            write!(f, " [{:.digits$} to {:.digits$}]", self.min, self.max)?;
         }
         Ok(())
     }
