@@ -1,1 +1,116 @@
-fn main() {}
+//! Arguments, then boot.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use whatif::{boot, config, http, play, telemetry};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The backend of What If Generator: interactive what-if scenarios, streamed live and never lost.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// Configuration file; config.toml in the working directory if there is one.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a replica: gateway, services and sessions in this process.
+    Serve,
+    /// Play a scenario in the terminal, on a running server.
+    Play(play::Options),
+    /// Look at the configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Print the API's description (OpenAPI 3.1, JSON).
+    Openapi,
+    /// Bring the stores' schemas up to date and exit.
+    Migrate,
+    /// Ask a running server whether it is ready; exit code 0 if it is.
+    #[command(hide = true)]
+    Health {
+        #[arg(default_value = "http://127.0.0.1:3000")]
+        url: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Check file and environment and print the outcome, secrets masked.
+    Check,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("whatif: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("whatif: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let load = || {
+        let env: BTreeMap<String, String> = std::env::vars().collect();
+        config::load(arguments.config.as_deref(), &env)
+    };
+    match arguments.command {
+        Command::Serve => serve(load()?.config).await,
+        Command::Play(options) => play::run(options).await,
+        Command::Config { command: ConfigCommand::Check } => {
+            println!("{}", load()?.report());
+            Ok(())
+        }
+        Command::Openapi => {
+            println!("{}", http::openapi().to_pretty_json()?);
+            Ok(())
+        }
+        Command::Migrate => {
+            let config = load()?.config;
+            telemetry::init_logs(&config.log)?;
+            for store in boot::migrate(&config).await? {
+                println!("{store}: up to date");
+            }
+            Ok(())
+        }
+        Command::Health { url } => play::health(&url).await,
+    }
+}
+
+async fn serve(config: config::Config) -> anyhow::Result<()> {
+    telemetry::init_logs(&config.log)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let replica = boot::start(config).await?;
+    println!("{}", boot::greeting(&replica));
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tokio::select! {
+        () = replica.shut_down() => {}
+        // Asked a second time: at once.
+        _ = interrupt.recv() => tracing::warn!("stopped without draining"),
+    }
+    Ok(())
+}

@@ -109,7 +109,8 @@ impl GatewayHandle {
     pub fn health(&self) -> Health {
         let built = || self.0.services.iter().filter(|service| service.planned.is_none());
         let down = built().any(|service| service.liveness() == Liveness::Down)
-            || pools(built()).any(|(name, state)| !replaceable(name) && state != Some(State::Closed));
+            || pools(built())
+                .any(|(name, state)| !replaceable(name) && state != Some(State::Closed));
         let degraded = built().any(|service| service.liveness() != Liveness::Up)
             || pools(built()).any(|(_, state)| state != Some(State::Closed));
         match (down, degraded) {

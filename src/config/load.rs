@@ -41,6 +41,33 @@ pub struct Outcome {
     pub file: Option<PathBuf>,
 }
 
+impl Outcome {
+    /// For a person: where the configuration came from, what it is, and which back ends follow from it.
+    pub fn report(&self) -> String {
+        let config = &self.config;
+        let file = self.file.as_ref().map_or("no file".into(), |file| file.display().to_string());
+        let text: Vec<&str> = config
+            .providers
+            .text
+            .iter()
+            .map(String::as_str)
+            .filter(|name| *name != "openai" || config.providers.openai.is_configured())
+            .filter(|name| *name != "storyteller")
+            .chain(["storyteller"])
+            .collect();
+        format!(
+            "configuration of {file} and the environment is valid\n\n\
+             users          SQLite in {dir}\n\
+             scenarios      embedded DynamoDB engine in {dir}\n\
+             event log      {log:?} (embedded)\n\
+             text           {text}\n\n{config:#?}",
+            dir = config.data_dir.display(),
+            log = config.event_log.durability,
+            text = text.join(", "),
+        )
+    }
+}
+
 /// Loads `file` (or `config.toml` in the working directory, if there is one) and the given environment.
 ///
 /// # Errors

@@ -190,7 +190,10 @@ mod tests {
 
         let done = Event::TextDone { turn, len: 4 };
         assert_eq!(frame.kind(), delta.kind());
-        assert_eq!(Frame::encode(scenario, "e1", 1, &Event::ChoicesDone { turn }).kind(), "choices.done");
+        assert_eq!(
+            Frame::encode(scenario, "e1", 1, &Event::ChoicesDone { turn }).kind(),
+            "choices.done"
+        );
         let decoded = Frame::encode_merged(scenario, "e1", 12, Some(10), &done).decode().unwrap();
         assert_eq!((decoded.seq_from, decoded.seq, decoded.event), (Some(10), 12, done));
     }

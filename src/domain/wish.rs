@@ -67,13 +67,7 @@ impl Wish {
 
 impl CheckedWish {
     /// The scenario's record; `random` is its seed if none was wished for.
-    pub fn scenario(
-        &self,
-        id: ScenarioId,
-        owner: UserId,
-        random: u64,
-        now: Timestamp,
-    ) -> Scenario {
+    pub fn scenario(&self, id: ScenarioId, owner: UserId, random: u64, now: Timestamp) -> Scenario {
         let wish = self.0.clone();
         Scenario {
             id,
@@ -129,7 +123,9 @@ impl Faults {
         let chars = text.chars().count();
         if chars == 0 || chars > max {
             self.add(field, format!("must have 1 to {max} characters"));
-        } else if text.chars().any(|c| c.is_control() && !(lines && matches!(c, '\n' | '\r' | '\t')))
+        } else if text
+            .chars()
+            .any(|c| c.is_control() && !(lines && matches!(c, '\n' | '\r' | '\t')))
         {
             self.add(field, "must not have control characters");
         }

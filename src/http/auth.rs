@@ -67,8 +67,7 @@ async fn register(
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let RegisterBody { email, password, display_name } = parse(&body)?;
-    let registration =
-        Registration { email, password: SecretString::from(password), display_name };
+    let registration = Registration { email, password: SecretString::from(password), display_name };
     idempotency
         .once(&state, "register", &body, StatusCode::CREATED, async |id| {
             let grant = state.users.register(registration, Some(UserId(id))).await?;

@@ -46,7 +46,8 @@ impl From<ServiceError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let ServiceError { code, message, details, retry_after } = self.0;
-        let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status =
+            StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let details = (!details.is_empty()).then(|| details.into_iter().map(detail).collect());
         let body = ErrorBody {
             error: code.as_str(),
@@ -58,7 +59,10 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         if let Some(wait) = retry_after {
             // Whole seconds, rounded up: earlier would be refused again.
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64));
+            headers.insert(
+                header::RETRY_AFTER,
+                HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64),
+            );
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

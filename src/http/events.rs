@@ -66,8 +66,7 @@ async fn events(
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok());
     let (epoch, after) = position(last.or(query.after.as_deref()))?;
     let wake = Arc::new(Wake::default());
-    let attached =
-        state.generation.attach(caller.user, scenario, epoch, after, &wake).await?;
+    let attached = state.generation.attach(caller.user, scenario, epoch, after, &wake).await?;
     let left = caller.expires_at.duration_since(state.clock.now());
     let until = Instant::now() + Duration::try_from(left).unwrap_or_default();
     let events = Events::new(state, caller.user, attached, wake, until);
@@ -161,8 +160,7 @@ impl Events {
     async fn restart(&mut self) -> Option<()> {
         let (generation, scenario) = (&self.state.generation, self.reader.scenario());
         let nowhere = Some("-");
-        let attached =
-            generation.attach(self.user, scenario, nowhere, 0, &self.wake).await.ok()?;
+        let attached = generation.attach(self.user, scenario, nowhere, 0, &self.wake).await.ok()?;
         self.reader = attached.reader;
         self.add_snapshot(attached.snapshot?);
         Some(())

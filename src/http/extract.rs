@@ -34,7 +34,10 @@ pub fn bearer(parts: &Parts) -> Result<Option<&str>, ServiceError> {
     });
     match token {
         Some(token) if !token.is_empty() => Ok(Some(token)),
-        _ => Err(ServiceError::new(Code::Unauthenticated, "the Authorization header is not a bearer token")),
+        _ => Err(ServiceError::new(
+            Code::Unauthenticated,
+            "the Authorization header is not a bearer token",
+        )),
     }
 }
 

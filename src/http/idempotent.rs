@@ -60,13 +60,8 @@ impl Idempotency {
             let created = create(reserved).await?;
             return Ok((status, axum::Json(created)).into_response());
         };
-        let request = answers::Request {
-            scope,
-            key,
-            method: self.method.as_str(),
-            path: &self.path,
-            body,
-        };
+        let request =
+            answers::Request { scope, key, method: self.method.as_str(), path: &self.path, body };
         let claim = match state.answers.begin(request).await? {
             answers::Begun::Replay { status, body } => return Ok(json(status, body)),
             answers::Begun::New(claim) => claim,
@@ -77,8 +72,7 @@ impl Idempotency {
                     tracing::error!(%error, "answer cannot be written as JSON");
                     ServiceError::new(Code::Internal, "the answer cannot be written")
                 })?);
-                if let Err(error) =
-                    state.answers.finish(claim, status.as_u16(), body.clone()).await
+                if let Err(error) = state.answers.finish(claim, status.as_u16(), body.clone()).await
                 {
                     // The thing exists and has its reserved id: a repeat finds it.
                     tracing::warn!(%error, "answer was not kept");

@@ -51,11 +51,8 @@ pub async fn layer(request: Request, next: Next) -> Response {
             tracing::debug!(status, duration_ms, "answered");
         }
     });
-    let labels = [
-        ("method", method.as_str().to_owned()),
-        ("route", route),
-        ("status", status.to_string()),
-    ];
+    let labels =
+        [("method", method.as_str().to_owned()), ("route", route), ("status", status.to_string())];
     metrics::counter!("whatif_http_requests_total", &labels).increment(1);
     metrics::histogram!("whatif_http_request_seconds", &labels[..2]).record(took.as_secs_f64());
     response

@@ -1,8 +1,8 @@
 //! The one integration test binary; a module per subject.
 
+mod accounts;
 mod history_store;
 mod log_store;
 mod openai;
 mod play;
 mod support;
-mod accounts;

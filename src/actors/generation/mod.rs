@@ -218,6 +218,11 @@ impl GenerationHandle {
         self.deps.turns.close();
     }
 
+    /// Ends every session at its log's head, so that another replica goes on at once.
+    pub async fn hand_over(&self) {
+        self.shards.drain().await;
+    }
+
     fn admit(&self) -> Result<OwnedSemaphorePermit, ServiceError> {
         let storyteller = self.deps.texts.iter().last();
         if storyteller.is_none_or(|text| text.circuit().is_none()) {

@@ -68,6 +68,17 @@ impl Shards {
         }
     }
 
+    /// Has every shard hand its sessions over.
+    pub async fn drain(&self) {
+        let drained = self.0.iter().filter_map(|slot| {
+            let shard = slot.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+            let (done, drained) = oneshot::channel();
+            shard.cast(ShardMsg::Drain(done)).ok()?;
+            Some(drained)
+        });
+        join_all(drained.collect::<Vec<_>>()).await;
+    }
+
     fn slot(&self, scenario: ScenarioId) -> &Slot {
         // The random part of a UUIDv7 is in its low bits.
         let shards = self.0.len() as u128;

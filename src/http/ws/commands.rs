@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde_json::json;
 
-use super::frames::{Ask, Close, ServerFrame};
 use super::frames;
+use super::frames::{Ask, Close, ServerFrame};
 use crate::actors::gateway::SocketPlace;
 use crate::actors::generation::{Attached, Wake};
 use crate::domain::ids::{ScenarioId, TurnId};
@@ -21,8 +21,15 @@ pub type Job = BoxFuture<'static, Done>;
 pub enum Done {
     /// One frame is the answer.
     Answer(String),
-    Admitted { id: Option<String>, caller: Caller, place: SocketPlace },
-    Attached { id: Option<String>, attached: Box<Attached> },
+    Admitted {
+        id: Option<String>,
+        caller: Caller,
+        place: SocketPlace,
+    },
+    Attached {
+        id: Option<String>,
+        attached: Box<Attached>,
+    },
     Close(Close),
 }
 
@@ -56,10 +63,8 @@ pub fn attach(
     wake: Arc<Wake>,
 ) -> Job {
     Box::pin(async move {
-        let attached = state
-            .generation
-            .attach(caller.user, scenario, epoch.as_deref(), after, &wake)
-            .await;
+        let attached =
+            state.generation.attach(caller.user, scenario, epoch.as_deref(), after, &wake).await;
         match (attached, id) {
             (Ok(attached), id) => Done::Attached { id, attached: Box::new(attached) },
             (Err(error), Some(id)) => Done::Answer(frames::error(&id, &error)),
@@ -75,22 +80,26 @@ pub fn attach(
 pub fn play(state: AppState, caller: Caller, id: String, ask: Ask) -> Job {
     Box::pin(async move {
         let turn = match ask {
-            Ask::Turn { scenario, body, idem } => async {
-                let scenario = scenario_id(&scenario)?;
-                let command = body.into_command()?;
-                let turn = TurnId::new(state.clock.now());
-                let key = idem.map(|idem| format!("ws:{idem}"));
-                let request = Request { command, key, turn };
-                state.generation.command(caller.user, scenario, request).await
+            Ask::Turn { scenario, body, idem } => {
+                async {
+                    let scenario = scenario_id(&scenario)?;
+                    let command = body.into_command()?;
+                    let turn = TurnId::new(state.clock.now());
+                    let key = idem.map(|idem| format!("ws:{idem}"));
+                    let request = Request { command, key, turn };
+                    state.generation.command(caller.user, scenario, request).await
+                }
+                .await
             }
-            .await,
-            Ask::Stop { scenario, turn } => async {
-                let scenario = scenario_id(&scenario)?;
-                let missing = |_| ServiceError::new(Code::TurnNotFound, "no such turn");
-                let turn: TurnId = turn.parse().map_err(missing)?;
-                state.generation.stop(caller.user, scenario, turn).await.map(|()| turn)
+            Ask::Stop { scenario, turn } => {
+                async {
+                    let scenario = scenario_id(&scenario)?;
+                    let missing = |_| ServiceError::new(Code::TurnNotFound, "no such turn");
+                    let turn: TurnId = turn.parse().map_err(missing)?;
+                    state.generation.stop(caller.user, scenario, turn).await.map(|()| turn)
+                }
+                .await
             }
-            .await,
             _ => Err(ServiceError::internal()),
         };
         Done::Answer(match turn {

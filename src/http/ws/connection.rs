@@ -103,7 +103,14 @@ impl Connection {
             pace: Pace::new(state.config.sockets.commands_per_second),
             timer: Box::pin(tokio::time::sleep_until(now)),
             draining,
-            times: Times { opened: now, heard: now, pinged: now, behind: None, leave: None, token: None },
+            times: Times {
+                opened: now,
+                heard: now,
+                pinged: now,
+                behind: None,
+                leave: None,
+                token: None,
+            },
             state,
         }
     }
@@ -119,7 +126,7 @@ impl Connection {
             if let Err(end) = self.handle(happened) {
                 break end;
             }
-            if let Err(end) = self.fill().await {
+            if let Err(end) = self.fill() {
                 break end;
             }
         };
@@ -134,7 +141,8 @@ impl Connection {
     pub async fn refuse(self, close: Close) {
         let Self { mut socket, caller, attachments, .. } = self;
         drop((caller, attachments));
-        let frame = CloseFrame { code: close.code(), reason: Utf8Bytes::from_static(close.reason()) };
+        let frame =
+            CloseFrame { code: close.code(), reason: Utf8Bytes::from_static(close.reason()) };
         let _ = tokio::time::timeout(LINGER, async {
             if socket.send(Message::Close(Some(frame))).await.is_ok() {
                 while let Some(Ok(_)) = socket.next().await {}
@@ -236,7 +244,8 @@ impl Connection {
         let caller = match (&self.caller, &ask) {
             (Some((caller, _)), _) => *caller,
             (None, Ask::Hello { token: Some(token) }) => {
-                let caller = self.state.users.verify(token).map_err(|_| Some(Close::Unauthorized))?;
+                let caller =
+                    self.state.users.verify(token).map_err(|_| Some(Close::Unauthorized))?;
                 self.job = Some(commands::admit(self.state.clone(), caller, Some(id)));
                 return Ok(());
             }
@@ -266,7 +275,8 @@ impl Connection {
                     self.ack(&id, json!({}));
                 }
                 Ok(_) => {
-                    let error = ServiceError::new(Code::InvalidToken, "this is another user's token");
+                    let error =
+                        ServiceError::new(Code::InvalidToken, "this is another user's token");
                     self.outbox.push_back(frames::error(&id, &error));
                 }
                 Err(error) => self.outbox.push_back(frames::error(&id, &error)),
@@ -319,7 +329,8 @@ impl Connection {
         let before = self.attachments.iter().position(|a| a.reader.scenario() == scenario);
         if let Some(id) = id {
             let recovered = snapshot.is_none();
-            let result = json!({ "epoch": &**reader.epoch(), "head": head, "recovered": recovered });
+            let result =
+                json!({ "epoch": &**reader.epoch(), "head": head, "recovered": recovered });
             self.ack(&id, result);
         } else if let Some(before) = before.map(|at| &self.attachments[at].reader) {
             let scenario = scenario.to_string();
@@ -361,13 +372,12 @@ impl Connection {
             let scenario = attachment.reader.scenario();
             let (state, wake) = (self.state.clone(), Arc::clone(&self.wake));
             let nowhere = Some("-".to_owned());
-            self.job =
-                Some(commands::attach(state, *caller, None, scenario, nowhere, 0, wake));
+            self.job = Some(commands::attach(state, *caller, None, scenario, nowhere, 0, wake));
         }
     }
 
     /// Writes what there is, as soon as the last write has left.
-    async fn fill(&mut self) -> Result<(), End> {
+    fn fill(&mut self) -> Result<(), End> {
         if self.writing != Writing::Idle {
             return Ok(());
         }

@@ -74,12 +74,29 @@ pub struct ClientFrame {
 
 #[derive(Debug)]
 pub enum Ask {
-    Hello { token: Option<String> },
-    Attach { scenario: String, epoch: Option<String>, after: u64 },
-    Detach { scenario: String },
-    Turn { scenario: String, body: TurnBody, idem: Option<String> },
-    Stop { scenario: String, turn: String },
-    Refresh { token: String },
+    Hello {
+        token: Option<String>,
+    },
+    Attach {
+        scenario: String,
+        epoch: Option<String>,
+        after: u64,
+    },
+    Detach {
+        scenario: String,
+    },
+    Turn {
+        scenario: String,
+        body: TurnBody,
+        idem: Option<String>,
+    },
+    Stop {
+        scenario: String,
+        turn: String,
+    },
+    Refresh {
+        token: String,
+    },
     Ping,
     /// Understood as a frame, but not as something that can be asked.
     Invalid(ServiceError),
@@ -186,12 +203,35 @@ fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ServiceError> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerFrame<'a> {
-    Welcome { id: &'a str, conn: &'a str, ping_s: u64, max_frame: usize },
-    Ack { id: &'a str, result: Value },
-    Error { id: &'a str, error: &'a str, message: &'a str, retryable: bool, #[serde(skip_serializing_if = "Option::is_none")] details: Option<Value> },
-    Gap { scenario: &'a str, from: u64, to: u64 },
-    Pong { id: &'a str },
-    GoingAway { after_ms: u64 },
+    Welcome {
+        id: &'a str,
+        conn: &'a str,
+        ping_s: u64,
+        max_frame: usize,
+    },
+    Ack {
+        id: &'a str,
+        result: Value,
+    },
+    Error {
+        id: &'a str,
+        error: &'a str,
+        message: &'a str,
+        retryable: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        details: Option<Value>,
+    },
+    Gap {
+        scenario: &'a str,
+        from: u64,
+        to: u64,
+    },
+    Pong {
+        id: &'a str,
+    },
+    GoingAway {
+        after_ms: u64,
+    },
 }
 
 impl ServerFrame<'_> {
@@ -241,7 +281,8 @@ mod tests {
 
     #[test]
     fn reconnecting_is_told_by_the_code() {
-        for close in [Close::GoingAway, Close::TooManyRequests, Close::Unauthorized, Close::Banned] {
+        for close in [Close::GoingAway, Close::TooManyRequests, Close::Unauthorized, Close::Banned]
+        {
             let again = matches!(close, Close::GoingAway | Close::TooManyRequests);
             assert_eq!(close.code() < 4500, again, "{}", close.reason());
         }

@@ -1,0 +1,62 @@
+//! Logs and metrics of the process, set up once by `main`.
+
+use std::io::IsTerminal;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Log, LogFormat};
+
+/// Seconds; from a pool call to a long turn.
+const BUCKETS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0,
+];
+
+/// Sends logs to stderr as configured.
+///
+/// # Errors
+/// If `log.level` is no filter.
+pub fn init_logs(config: &Log) -> anyhow::Result<()> {
+    // The actor framework reports every exit; the supervisors do that better.
+    let filter = EnvFilter::try_new(format!("{},ractor=warn", config.level))
+        .map_err(|error| anyhow::anyhow!("bad configuration: log.level: {error}"))?;
+    let pretty = match config.format {
+        LogFormat::Pretty => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if pretty {
+        builder.compact().init();
+    } else {
+        builder.json().flatten_event(true).with_current_span(true).init();
+    }
+    Ok(())
+}
+
+/// The process's one recorder of metrics.
+///
+/// # Errors
+/// If another recorder is installed.
+pub fn metrics() -> Result<&'static PrometheusHandle, BuildError> {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    if let Some(handle) = HANDLE.get() {
+        return Ok(handle);
+    }
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), BUCKETS)?
+        .install_recorder()?;
+    Ok(HANDLE.get_or_init(|| handle))
+}
+
+/// Keeps the recorder's memory bounded; runs until dropped.
+pub async fn upkeep(handle: &'static PrometheusHandle) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        ticks.tick().await;
+        handle.run_upkeep();
+    }
+}
