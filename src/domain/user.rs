@@ -47,6 +47,12 @@ pub struct User {
     pub updated_at: Timestamp,
 }
 
+impl User {
+    pub fn is_suspended(&self) -> bool {
+        self.suspended_at.is_some()
+    }
+}
+
 /// An e-mail address in the one form that is compared and must be unique: trimmed and in lower case.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EmailKey(String);
@@ -70,6 +76,13 @@ impl fmt::Debug for EmailKey {
 /// One sign-in on one device: the family of refresh tokens that grew from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LoginId(pub Uuid);
+
+impl LoginId {
+    /// A new UUIDv7 whose time part is `now`.
+    pub fn new(now: Timestamp) -> Self {
+        Self(UserId::new(now).0)
+    }
+}
 
 /// Who makes a request, as proved by a valid access token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,17 +117,4 @@ pub struct Tokens {
 pub struct Grant {
     pub user: User,
     pub tokens: Tokens,
-}
-
-impl LoginId {
-    /// A new UUIDv7 whose time part is `now`.
-    pub fn new(now: Timestamp) -> Self {
-        Self(UserId::new(now).0)
-    }
-}
-
-impl User {
-    pub fn is_suspended(&self) -> bool {
-        self.suspended_at.is_some()
-    }
 }

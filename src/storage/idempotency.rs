@@ -49,6 +49,7 @@ pub enum Begun {
 
 /// Claims and answers by key.
 ///
+/// # Errors
 /// Every method: [`StoreError::Unavailable`] if the store cannot be reached, is locked for too long or broke,
 /// [`StoreError::Corrupt`] if a record cannot be read.
 #[async_trait]

@@ -114,6 +114,7 @@ pub struct Rotation {
 
 /// Accounts, credentials and logins. Times are kept to the microsecond.
 ///
+/// # Errors
 /// Every method: [`StoreError::Unavailable`] if the store cannot be reached, is locked for too long or broke,
 /// [`StoreError::Corrupt`] if a record cannot be read.
 #[async_trait]

@@ -96,14 +96,19 @@ async fn left_by_a_crash(store: &dyn AnswerStore) {
     assert_eq!(rival, Begun::InProgress, "the dead one came back and has no say");
 }
 
+const RACES: u64 = 20;
+
 async fn race(store: &dyn AnswerStore) {
-    let claims: Vec<_> =
-        (0..16).map(|rival| claim(key("ada", "race"), 1, 100 + rival, 0)).collect();
-    let begun = futures::future::join_all(claims.iter().map(|claim| store.begin(claim))).await;
-    let begun: Vec<_> = begun.into_iter().map(Result::unwrap).collect();
-    let winners = begun.iter().filter(|begun| matches!(begun, Begun::New { .. })).count();
-    assert_eq!(winners, 1, "{begun:?}");
-    assert_eq!(begun.iter().filter(|begun| **begun == Begun::InProgress).count(), 15);
+    for round in 0..RACES {
+        let contested = key("ada", &format!("race {round}"));
+        let claims: Vec<_> =
+            (0..16).map(|rival| claim(contested.clone(), 1, 100 + rival, 0)).collect();
+        let begun = futures::future::join_all(claims.iter().map(|claim| store.begin(claim))).await;
+        let begun: Vec<_> = begun.into_iter().map(Result::unwrap).collect();
+        let winners = begun.iter().filter(|begun| matches!(begun, Begun::New { .. })).count();
+        assert_eq!(winners, 1, "{begun:?}");
+        assert_eq!(begun.iter().filter(|begun| **begun == Begun::InProgress).count(), 15);
+    }
 }
 
 async fn expiry_and_purge(store: &dyn AnswerStore) {
@@ -124,7 +129,7 @@ async fn expiry_and_purge(store: &dyn AnswerStore) {
             break;
         }
     }
-    assert_eq!(purged, 5);
+    assert_eq!(purged, 4 + RACES);
     let kept = store.begin(&claim(ours, 2, 42, 1_001)).await.unwrap();
     assert_eq!(kept, Begun::InProgress, "what is not over stays");
 }
