@@ -30,7 +30,8 @@ use crate::providers::text::TextProvider;
 use crate::storage::dynamodb::Dynamo;
 use crate::storage::embedded::{DiskLog, MemoryLog};
 use crate::storage::log::LogStore;
-use crate::storage::sqlite::{SqliteAnswerStore, SqliteUserStore};
+use crate::storage::sqlite::idempotency::SqliteAnswerStore;
+use crate::storage::sqlite::user::SqliteUserStore;
 use crate::telemetry;
 
 /// Text streams that the storyteller may open at the same moment.
