@@ -1,2 +1,235 @@
 //! The embedded story engine: parses a prompt, simulates causes, writes scenes. Pure and deterministic; its content
 //! is data under `assets/storyteller/`.
+//!
+//! Called by the storyteller provider for whole scenes, and by turns to mend a model's choices and patches. It never
+//! does I/O, never asks for the time or for chance: the same [`Input`] gives the same bytes on every replica, so a
+//! scene that was cut off anywhere can be taken up by anyone.
+//!
+//! A scene goes [`prompt`] -> [`world`] -> [`action`] -> [`plan`] -> [`write`]; [`resume`] takes up a scene that
+//! readers have partly seen.
+
+pub mod action;
+mod chance;
+mod content;
+mod plan;
+pub mod prompt;
+mod resume;
+mod template;
+mod world;
+mod write;
+
+#[cfg(test)]
+mod lint;
+#[cfg(test)]
+mod tests;
+
+use crate::domain::patch::{self, Object};
+use crate::domain::scenario::{Length, Via};
+
+use self::action::Action;
+use self::chance::Key;
+use self::content::{CONTENT, Pack};
+use self::plan::Plan;
+use self::prompt::{Prompt, words_of};
+use self::world::World;
+use self::write::Writer;
+
+/// Everything a scene is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    pub prompt: &'a str,
+    pub genre: Option<&'a str>,
+    pub tone: Option<&'a str>,
+    pub length: Length,
+    pub seed: u64,
+    /// The world state after the parent scene.
+    pub state: &'a Object,
+    /// What the reader did to get here.
+    pub via: &'a Via,
+    /// 0 for the first telling, higher for each retry.
+    pub variation: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    pub label: String,
+    /// What it costs.
+    pub hint: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scene {
+    /// Paragraphs parted by one blank line.
+    pub prose: String,
+    /// 2 to 4.
+    pub choices: Vec<Choice>,
+    /// RFC 7386, on the input's state.
+    pub patch: Object,
+}
+
+impl Scene {
+    /// The part after the prose, in the turn format.
+    pub fn tail(&self) -> String {
+        use std::fmt::Write;
+        let mut out = String::from("\n<<<CHOICES>>>\n");
+        for (index, choice) in self.choices.iter().enumerate() {
+            let _ = write!(out, "{}. {}", index + 1, choice.label);
+            if !choice.hint.is_empty() {
+                let _ = write!(out, " | {}", choice.hint);
+            }
+            out.push('\n');
+        }
+        // A map of JSON values always prints.
+        let patch = serde_json::to_string(&self.patch).unwrap_or_else(|_| "{}".to_owned());
+        let _ = writeln!(out, "<<<STATE>>>\n{patch}");
+        out
+    }
+}
+
+/// Bounds of a scene in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Size {
+    Short,
+    Medium,
+    Long,
+}
+
+impl Size {
+    const fn words(self) -> (usize, usize) {
+        match self {
+            Size::Short => (92, 138),
+            Size::Medium => (140, 195),
+            Size::Long => (196, 256),
+        }
+    }
+}
+
+/// Writes the scene from its beginning.
+pub fn compose(input: &Input<'_>) -> Scene {
+    let telling = Telling::begin(input);
+    telling.write(input, Hand::Whole)
+}
+
+/// Writes what is missing of a scene whose text `shown` readers have seen: the rest of [`compose`]'s prose when
+/// `shown` is a beginning of it, else a continuation of somebody else's text. `prose` never repeats `shown`.
+pub fn continue_from(input: &Input<'_>, shown: &str) -> Scene {
+    if shown.is_empty() {
+        return compose(input);
+    }
+    resume::take_up(input, shown)
+}
+
+/// The choices and the patch for a scene whose text is whole.
+pub fn choices_only(input: &Input<'_>, text: &str) -> Scene {
+    let own = compose(input);
+    if own.prose == text {
+        return Scene { prose: String::new(), ..own };
+    }
+    let (choices, patch) = after_foreign_text(input, text);
+    Scene { prose: String::new(), choices, patch }
+}
+
+/// Choices for a scene that somebody else wrote, made from its words and the state.
+pub fn choices_for(input: &Input<'_>, text: &str) -> Vec<Choice> {
+    choices_only(input, text).choices
+}
+
+/// The patch for a scene that somebody else wrote: the turn passes and the reader's action takes effect.
+pub fn patch_for(input: &Input<'_>, text: &str) -> Object {
+    choices_only(input, text).patch
+}
+
+fn after_foreign_text(input: &Input<'_>, text: &str) -> (Vec<Choice>, Object) {
+    let mut telling = Telling::begin(input);
+    let content = &*CONTENT;
+    let action = Action::read(input.via, &telling.world, telling.pack, content);
+    plan::advance(&mut telling.world, &action, telling.pack, telling.key);
+    plan::pass(&mut telling.world, telling.pack);
+    let subjects = resume::subjects(text, &telling.world, &telling.prompt);
+    let writer = telling.writer(input, &action);
+    let choices = plan::open_intents(telling.pack, content, telling.key)
+        .into_iter()
+        .enumerate()
+        .map(|(index, intent)| {
+            let subject = &subjects[index % subjects.len()];
+            let label = &intent.label[telling.key.with(&intent.id).below(intent.label.len())];
+            Choice {
+                label: writer.line_about(&telling.world, label, subject),
+                hint: writer.line_about(&telling.world, &intent.hint, subject),
+            }
+        })
+        .collect();
+    (choices, patch::diff(input.state, &telling.world.write(input.state)))
+}
+
+/// Whether a scene is told whole or taken up in the middle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hand {
+    Whole,
+    TakenUp,
+}
+
+/// A scene about to be told.
+struct Telling {
+    prompt: Prompt,
+    world: World,
+    pack: &'static Pack,
+    /// Of the action, whatever the telling.
+    key: Key,
+    taste: Vec<String>,
+}
+
+impl Telling {
+    fn begin(input: &Input<'_>) -> Self {
+        let prompt = prompt::parse(input.prompt);
+        let (world, pack) = World::read(input.state, &prompt, input.seed, &CONTENT);
+        let mut key = Key::new(input.seed).at(u64::from(world.turn)).with(&world.story.at);
+        if let Some(text) = input.via.text() {
+            key = key.with(text);
+        }
+        let mut taste = words_of(input.tone.unwrap_or_default());
+        taste.extend(words_of(input.genre.unwrap_or_default()));
+        Self { prompt, world, pack, key, taste }
+    }
+
+    fn writer<'a>(&'a self, input: &Input<'_>, action: &'a Action<'a>) -> Writer<'a> {
+        let size = match input.length {
+            Length::Short => Size::Short,
+            Length::Medium => Size::Medium,
+            Length::Long => Size::Long,
+        };
+        Writer {
+            content: &CONTENT,
+            pack: self.pack,
+            prompt: &self.prompt,
+            seed: input.seed,
+            key: self.key.at(u64::from(input.variation)),
+            size,
+            taste: &self.taste,
+            action,
+        }
+    }
+
+    fn write(self, input: &Input<'_>, hand: Hand) -> Scene {
+        let content = &*CONTENT;
+        let action = Action::read(input.via, &self.world, self.pack, content);
+        let mut world = self.world.clone();
+        plan::advance(&mut world, &action, self.pack, self.key);
+        let plan = Plan::make(&world, &action, self.pack, self.key, input.variation);
+        let writer = self.writer(input, &action);
+        let (prose, told) = match hand {
+            Hand::Whole => writer.scene(&mut world, &plan),
+            Hand::TakenUp => writer.continuation(&mut world, &plan),
+        };
+        plan::settle(&mut world, &plan, self.pack, told.paid, told.stepped);
+        let choices = plan
+            .offers(self.pack)
+            .iter()
+            .map(|offer| Choice {
+                label: writer.line(&world, &offer.label),
+                hint: writer.line(&world, &offer.hint),
+            })
+            .collect();
+        Scene { prose, choices, patch: patch::diff(input.state, &world.write(input.state)) }
+    }
+}

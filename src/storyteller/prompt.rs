@@ -1,0 +1,540 @@
+//! Reads a "what if" prompt: who, what turned, when. Whatever cannot be read stays the reader's own words, to be quoted.
+
+/// What kind of turn the prompt gives to the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operator {
+    Never,
+    Always,
+    Instead,
+    Vanished,
+    Won,
+    Lost,
+    Discovered,
+    Survived,
+    Could,
+    /// A statement, but of no kind known here.
+    Other,
+    /// No statement at all.
+    Quoted,
+}
+
+impl Operator {
+    pub const ALL: [Operator; 10] = [
+        Operator::Never,
+        Operator::Always,
+        Operator::Instead,
+        Operator::Vanished,
+        Operator::Won,
+        Operator::Lost,
+        Operator::Discovered,
+        Operator::Survived,
+        Operator::Could,
+        Operator::Other,
+    ];
+
+    pub const fn key(self) -> &'static str {
+        match self {
+            Operator::Never => "never",
+            Operator::Always => "always",
+            Operator::Instead => "instead",
+            Operator::Vanished => "vanished",
+            Operator::Won => "won",
+            Operator::Lost => "lost",
+            Operator::Discovered => "discovered",
+            Operator::Survived => "survived",
+            Operator::Could => "could",
+            Operator::Other => "other",
+            Operator::Quoted => "quoted",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// The statement after "what if", without a full stop; the words themselves when there is none.
+    pub premise: String,
+    pub actor: String,
+    pub operator: Operator,
+    /// What the turn is about: what follows the operator, without the era.
+    pub object: String,
+    /// `in 1900`, `before the Middle Ages`.
+    pub era: Option<String>,
+    /// All words, in lower case, for the choice of a pack.
+    pub words: Vec<String>,
+}
+
+const MAX_PREMISE: usize = 160;
+const MAX_ACTOR_WORDS: usize = 6;
+
+/// Makes anybody's text fit for a sentence of ours: one line, no marks that the turn format or a template could
+/// take for its own, at most `max` characters, cut at a word.
+pub fn tame(text: &str, max: usize) -> String {
+    let mut line = String::with_capacity(text.len().min(max * 4));
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
+        let before = line.len();
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        let start = line.len();
+        line.extend(word.chars().filter_map(|c| match c {
+            '<'
+            | '>'
+            | '{'
+            | '}'
+            | '|'
+            | '\\'
+            | '`'
+            | '\u{feff}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}' => None,
+            '"' => Some('’'),
+            '“' | '”' | '„' | '«' | '»' => Some('’'),
+            '\'' => Some('’'),
+            c => Some(c),
+        }));
+        if line.len() == start {
+            line.truncate(before);
+        }
+        if line.chars().count() > max {
+            let cut: String = line.chars().take(max).collect();
+            let cut = match cut.rsplit_once(' ') {
+                Some((head, _)) if head.chars().count() * 2 > max => head.to_owned(),
+                _ => cut,
+            };
+            return format!("{}…", cut.trim_end_matches(|c: char| !c.is_alphanumeric()));
+        }
+    }
+    line
+}
+
+pub fn words_of(text: &str) -> Vec<String> {
+    text.split(|c: char| !(c.is_alphanumeric() || c == '’' || c == '\'' || c == '-'))
+        .map(|word| word.trim_matches(['’', '\'', '-']).to_lowercase())
+        .filter(|word| !word.is_empty())
+        .collect()
+}
+
+pub fn parse(source: &str) -> Prompt {
+    let line = tame(source, MAX_PREMISE);
+    let words = words_of(&line);
+    let (clause, asked) = strip_question(&line);
+    let clause = first_sentence(clause);
+    let tokens: Vec<&str> = clause.split(' ').filter(|token| !token.is_empty()).collect();
+    let lower: Vec<String> = tokens.iter().map(|token| bare(token)).collect();
+    let verb = find_verb(&lower);
+    let enough = tokens.len() >= 2 && verb.is_some_and(|at| at > 0 || lower[0] == "there");
+    if !enough || !clause.chars().any(char::is_alphabetic) {
+        let quoted =
+            if asked && !clause.is_empty() { clause } else { line.trim_end_matches(['?', ' ']) };
+        let quoted = if quoted.is_empty() { "…" } else { quoted };
+        return Prompt {
+            premise: quoted.to_owned(),
+            actor: format!("“{}”", tame(quoted, 48)),
+            operator: Operator::Quoted,
+            object: quoted.to_owned(),
+            era: find_era(&tokens, &lower).map(|(from, to)| trimmed(&tokens[from..to])),
+            words,
+        };
+    }
+    let verb = verb.unwrap_or(0);
+    let era = find_era(&tokens, &lower);
+    let operator = operator(&lower, verb);
+    let actor = actor(&tokens, &lower, verb, era);
+    let object: Vec<&str> = tokens
+        .iter()
+        .enumerate()
+        .skip(verb + 1)
+        .filter(|(at, _)| era.is_none_or(|(from, to)| !(from..to).contains(at)))
+        .filter(|(at, _)| {
+            !["never", "always", "had", "been", "was", "were"].contains(&lower[*at].as_str())
+        })
+        .map(|(_, token)| *token)
+        .collect();
+    Prompt {
+        premise: addressed(&tokens, &lower),
+        actor,
+        operator,
+        object: trimmed(&object),
+        era: era.map(|(from, to)| trimmed(&tokens[from..to])),
+        words,
+    }
+}
+
+/// The clause after the question's opening, and whether there was one.
+fn strip_question(line: &str) -> (&str, bool) {
+    const OPENINGS: [&str; 22] = [
+        "what would have happened if",
+        "what would happen if",
+        "what might have happened if",
+        "what could have happened if",
+        "what would the world be like if",
+        "what would the world look like if",
+        "how would the world look if",
+        "how would history have changed if",
+        "what happens if",
+        "what about if",
+        "and what if",
+        "so what if",
+        "what if",
+        "whatif",
+        "wat if",
+        "imagine if",
+        "imagine that",
+        "imagine",
+        "suppose that",
+        "suppose",
+        "but what if",
+        "if",
+    ];
+    const FOREIGN: [&str; 10] = [
+        "qué pasaría si",
+        "¿qué pasaría si",
+        "que pasaria si",
+        "y si",
+        "et si",
+        "was wäre, wenn",
+        "was wäre wenn",
+        "e se",
+        "что если",
+        "а что если",
+    ];
+    for (openings, asked) in [(&OPENINGS[..], true), (&FOREIGN[..], true)] {
+        for opening in openings {
+            if let Some(rest) = strip_folded(line, opening) {
+                return (rest, asked);
+            }
+        }
+    }
+    // One slip in either word: "waht if", "what fi".
+    let mut parts = line.splitn(3, ' ');
+    if let (Some(first), Some(second), Some(rest)) = (parts.next(), parts.next(), parts.next()) {
+        let sorted = |word: &str| {
+            let mut letters: Vec<char> =
+                word.to_lowercase().chars().filter(|c| c.is_alphabetic()).collect();
+            letters.sort_unstable();
+            letters.into_iter().collect::<String>()
+        };
+        let what =
+            ["ahtw", "ahw", "atw", "aahtw", "ahttw", "htw"].contains(&sorted(first).as_str());
+        if what && ["fi", "ffi", "fii", "fo"].contains(&sorted(second).as_str()) {
+            return (rest, true);
+        }
+    }
+    (line, false)
+}
+
+/// `line` without `opening`, whatever the case, if a word boundary follows.
+fn strip_folded<'a>(line: &'a str, opening: &str) -> Option<&'a str> {
+    let mut rest = line.trim_start_matches(|c: char| !c.is_alphanumeric() && c != '¿').chars();
+    for expected in opening.chars() {
+        let got = rest.next()?;
+        if !got.to_lowercase().eq(expected.to_lowercase()) {
+            return None;
+        }
+    }
+    let rest = rest.as_str();
+    if rest.starts_with(char::is_alphanumeric) {
+        return None;
+    }
+    Some(rest.trim_start_matches(|c: char| !c.is_alphanumeric() && c != '¿'))
+}
+
+/// Up to the question mark, or a full stop with something after it.
+fn first_sentence(clause: &str) -> &str {
+    let end = clause
+        .char_indices()
+        .find(|(at, c)| {
+            matches!(c, '?' | '？' | ';')
+                || (matches!(c, '.' | '!')
+                    && clause[at + 1..].starts_with(' ')
+                    && clause[..*at].split(' ').next_back().is_some_and(|word| word.len() > 2))
+        })
+        .map_or(clause.len(), |(at, _)| at);
+    clause[..end].trim_end_matches([' ', '.', '!', ',', '?', '…', '-', '—'])
+}
+
+fn bare(token: &str) -> String {
+    token.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase()
+}
+
+fn trimmed(tokens: &[&str]) -> String {
+    tokens.join(" ").trim_matches([',', ' ', '.', ';', ':']).to_owned()
+}
+
+const AUXILIARIES: &str = "had has have was were is are am be could can would will should might may must did does do didn’t don’t doesn’t hadn’t hasn’t haven’t wasn’t weren’t isn’t aren’t couldn’t can’t wouldn’t won’t became becomes";
+const OPERATORS: [(Operator, &str); 9] = [
+    (
+        Operator::Never,
+        "never not didn’t don’t doesn’t hadn’t hasn’t haven’t wasn’t weren’t isn’t aren’t couldn’t can’t won’t nver nevr neverr didnt dont wasnt hadnt",
+    ),
+    (Operator::Instead, "instead rather replaced switched swapped"),
+    (Operator::Always, "always forever constantly alwyas alays"),
+    (
+        Operator::Vanished,
+        "vanished disappeared ceased died stopped ended vanish disappear stop without gone destroyed burned burnt",
+    ),
+    (Operator::Won, "won defeated conquered beat win ruled united succeeded triumphed wins"),
+    (Operator::Lost, "lost failed fell collapsed lose surrendered sank falls loses betrayed"),
+    (
+        Operator::Discovered,
+        "discovered invented found built created developed discover invent landed reached learned learnt met arrived",
+    ),
+    (
+        Operator::Survived,
+        "survived lived stayed kept remained returned survive continued existed lasted endured",
+    ),
+    (Operator::Could, "could can able spoke talked talk fly flew"),
+];
+const OTHER_VERBS: &str = "made took gave went came left chose said told married wrote sold bought grew rose broke turned got began started moved refused signed joined invaded attacked crossed ran ate cost froze shone flooded went goes becomes takes makes gets knew saw felt slept woke";
+
+fn among(list: &str, word: &str) -> bool {
+    list.split(' ').any(|known| known == word)
+}
+
+fn find_verb(lower: &[String]) -> Option<usize> {
+    lower
+        .iter()
+        .position(|word| {
+            let word = word.as_str();
+            among(AUXILIARIES, word)
+                || among(OTHER_VERBS, word)
+                || OPERATORS
+                    .iter()
+                    .any(|(operator, words)| *operator != Operator::Instead && among(words, word))
+                || word == "suddenly"
+        })
+        .or_else(|| {
+            // A regular past: "the Romans sailed west". The first word and words after an article name things.
+            (1..lower.len()).find(|&at| {
+                lower[at].len() > 4
+                    && lower[at].ends_with("ed")
+                    && !["the", "a", "an"].contains(&lower[at - 1].as_str())
+            })
+        })
+}
+
+fn operator(lower: &[String], verb: usize) -> Operator {
+    if lower[0] == "there" && lower.iter().skip(verb).take(2).any(|word| word == "no")
+        || lower.iter().any(|word| word == "no-one" || word == "nobody")
+    {
+        return Operator::Vanished;
+    }
+    OPERATORS
+        .iter()
+        .find(|(_, words)| lower.iter().any(|word| among(words, word)))
+        .map_or(Operator::Other, |(operator, _)| *operator)
+}
+
+fn actor(tokens: &[&str], lower: &[String], verb: usize, era: Option<(usize, usize)>) -> String {
+    let outside = |at: &usize| era.is_none_or(|(from, to)| !(from..to).contains(at));
+    let range: Vec<usize> = if lower[0] == "there" {
+        let start = (verb + 1..lower.len()).find(|&at| {
+            !["no", "been", "not", "any", "a", "an", "never", "only"].contains(&lower[at].as_str())
+        });
+        let Some(start) = start else { return "the world".to_owned() };
+        let end = (start..lower.len())
+            .find(|&at| {
+                ["in", "on", "at", "and", "but", "to", "for", "left"].contains(&lower[at].as_str())
+            })
+            .unwrap_or(lower.len());
+        (start..end.max(start + 1)).filter(outside).collect()
+    } else {
+        let end = lower[..verb]
+            .iter()
+            .position(|word| word == "instead" || word == "suddenly")
+            .unwrap_or(verb);
+        (0..end).filter(outside).collect()
+    };
+    let named: Vec<&str> = range.into_iter().map(|at| tokens[at]).collect();
+    // A long subject is called by its head: the words before the first "of", "who", "that".
+    let cut = if named.len() > MAX_ACTOR_WORDS {
+        named
+            .iter()
+            .position(|word| ["who", "that", "which", "with", "and"].contains(word))
+            .filter(|at| *at > 0)
+            .unwrap_or(MAX_ACTOR_WORDS)
+    } else {
+        named.len()
+    };
+    let named: Vec<String> = named[..cut]
+        .iter()
+        .map(|word| you(word, false).unwrap_or_else(|| (*word).to_owned()))
+        .collect();
+    let actor = trimmed(&named.iter().map(String::as_str).collect::<Vec<_>>());
+    match actor.to_lowercase().as_str() {
+        "" | "it" => "the world".to_owned(),
+        "they" => "the others".to_owned(),
+        "he" => "that man".to_owned(),
+        "she" => "that woman".to_owned(),
+        "we" | "us" => "all of us".to_owned(),
+        _ => actor,
+    }
+}
+
+/// The reader's "I" as the story's "you".
+fn addressed(tokens: &[&str], lower: &[String]) -> String {
+    let mut out: Vec<String> = Vec::with_capacity(tokens.len());
+    for (at, token) in tokens.iter().enumerate() {
+        let after_i = at > 0 && lower[at - 1] == "i";
+        out.push(match (lower[at].as_str(), after_i) {
+            ("was", true) => "were".to_owned(),
+            ("am", true) => "are".to_owned(),
+            ("wasn’t", true) => "weren’t".to_owned(),
+            _ => you(token, at + 1 == tokens.len()).unwrap_or_else(|| (*token).to_owned()),
+        });
+    }
+    out.join(" ")
+}
+
+fn you(token: &str, _last: bool) -> Option<String> {
+    let word = match token {
+        "I" | "i" | "me" => "you",
+        "I’d" | "i’d" => "you’d",
+        "I’m" | "i’m" => "you’re",
+        "I’ve" | "i’ve" => "you’ve",
+        "my" | "My" => "your",
+        "mine" => "yours",
+        "myself" => "yourself",
+        _ => return None,
+    };
+    Some(word.to_owned())
+}
+
+/// The tokens that say when, with their preposition.
+fn find_era(tokens: &[&str], lower: &[String]) -> Option<(usize, usize)> {
+    const PREPOSITIONS: &str =
+        "in by before during after since until around circa throughout at from as";
+    const ERAS: &str = "century centuries age ages era period antiquity renaissance revolution war wwi wwii ww2 ww1 today tomorrow now nowadays prehistory future past bc ad bce ce years dynasty times summer winter";
+    const STANDALONE: &str = "today tomorrow nowadays yesterday tonight overnight";
+    let is_year = |word: &str| {
+        let digits = word.trim_end_matches("s").trim_end_matches("bc").trim_end_matches("ad");
+        (3..=4).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    for at in 0..lower.len() {
+        let word = lower[at].as_str();
+        if among(PREPOSITIONS, word) && at + 1 < lower.len() {
+            let mut end = None;
+            for next in at + 1..lower.len().min(at + 6) {
+                let word = lower[next].as_str();
+                if is_year(word)
+                    || among(ERAS, word)
+                    || (next == at + 2 && lower[at + 1] == "ancient")
+                {
+                    end = Some(next + 1);
+                } else if among(PREPOSITIONS, word)
+                    || among(AUXILIARIES, word)
+                    || (end.is_some() && !among(ERAS, word))
+                {
+                    break;
+                }
+                if tokens[next].ends_with(',') {
+                    break;
+                }
+            }
+            if let Some(end) = end {
+                return Some((at, end));
+            }
+        }
+        if among(STANDALONE, word) || (at > 0 && is_year(word)) {
+            return Some((at, at + 1));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn many_wordings_are_read() {
+        use Operator as O;
+        for (source, actor, operator, era) in [
+            ("What if Rome never fell?", "Rome", O::Never, None),
+            (
+                "what if the library of Alexandria had not burned?",
+                "the library of Alexandria",
+                O::Never,
+                None,
+            ),
+            (
+                "What would have happened if Napoleon won at Waterloo in 1815?",
+                "Napoleon",
+                O::Won,
+                Some("in 1815"),
+            ),
+            (
+                "What if the internet was invented in 1900?",
+                "the internet",
+                O::Discovered,
+                Some("in 1900"),
+            ),
+            ("What if the Moon vanished tonight?", "the Moon", O::Vanished, Some("tonight")),
+            (
+                "What if China instead of Spain reached America by the 15th century?",
+                "China",
+                O::Instead,
+                Some("by the 15th century"),
+            ),
+            ("waht if cats could talk", "cats", O::Could, None),
+            ("Imagine the dinosaurs survived", "the dinosaurs", O::Survived, None),
+            ("What if there were no bees?", "bees", O::Vanished, None),
+            ("What if I had never met my wife?", "you", O::Never, None),
+            ("rome nver fell", "rome", O::Never, None),
+            ("What if it always rained?", "the world", O::Always, None),
+            (
+                "What if the printing press was discovered during the Bronze Age?",
+                "the printing press",
+                O::Discovered,
+                Some("during the Bronze Age"),
+            ),
+            ("What if Carthage had defeated Rome, and Hannibal ruled?", "Carthage", O::Won, None),
+            ("What if the Titanic didn't sink?", "the Titanic", O::Never, None),
+            ("What if trees sailed?", "trees", O::Other, None),
+        ] {
+            let prompt = parse(source);
+            assert_eq!(
+                (prompt.actor.as_str(), prompt.operator, prompt.era.as_deref()),
+                (actor, operator, era),
+                "{source}"
+            );
+        }
+        assert_eq!(parse("What if I was never born?").premise, "you were never born");
+        assert_eq!(parse("What if Carthage had defeated Rome in 202 BC?").object, "defeated Rome");
+    }
+
+    #[test]
+    fn what_is_no_statement_is_quoted() {
+        for (source, words) in [
+            ("", "…"),
+            ("???", "…"),
+            ("pizza", "pizza"),
+            ("asdf jkl", "asdf jkl"),
+            ("¿Qué pasaría si Roma nunca hubiera caído?", "Roma nunca hubiera caído"),
+            ("もしローマが滅びなかったら", "もしローマが滅びなかったら"),
+            ("What if?", "What if"),
+        ] {
+            let prompt = parse(source);
+            assert_eq!(
+                (prompt.operator, prompt.premise.as_str()),
+                (Operator::Quoted, words),
+                "{source}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_to_something_that_can_be_printed(source in any::<String>()) {
+            let prompt = parse(&source);
+            for part in [&prompt.premise, &prompt.actor] {
+                prop_assert!(!part.is_empty());
+                let marks = ['\n', '<', '|', '{', '}'];
+                prop_assert!(!part.contains(marks));
+                prop_assert!(part.chars().count() <= MAX_PREMISE + 3);
+            }
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Prose with slots: `{actor}`, `{rival_his}`, `{a:crop}`. Parsed once when the content is loaded; rendering knows the
+//! articles, the capitals and how a person is introduced. What the slots hold is the writer's business.
+
+use serde::Deserialize;
+
+/// The four parts every story casts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Ally,
+    Rival,
+    Power,
+    Witness,
+}
+
+impl Role {
+    pub const ALL: [Role; 4] = [Role::Ally, Role::Rival, Role::Power, Role::Witness];
+
+    pub const fn key(self) -> &'static str {
+        match self {
+            Role::Ally => "ally",
+            Role::Rival => "rival",
+            Role::Power => "power",
+            Role::Witness => "witness",
+        }
+    }
+
+    pub const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
+    fn parse(name: &str) -> Option<Role> {
+        Role::ALL.into_iter().find(|role| role.key() == name)
+    }
+}
+
+/// How a cast member is named in a sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Case {
+    Name,
+    He,
+    Him,
+    His,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Slot {
+    /// Whom or what the prompt is about.
+    Actor,
+    /// The prompt's "what if" as a statement without a full stop.
+    Premise,
+    /// The prompt's own words, for quotation.
+    Words,
+    /// What the reader just said, for quotation.
+    Said,
+    /// A name out of the text or words at hand.
+    Subject,
+    Cast(Role, Case),
+    /// One of the pack's own word lists; the same word all through a story.
+    Word(Box<str>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    Text(Box<str>),
+    Slot { slot: Slot, article: bool },
+}
+
+/// One passage: whole sentences, one paragraph or less.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Template {
+    pub pieces: Vec<Piece>,
+    /// Words between the slots.
+    words: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    #[error("unclosed slot in {0:?}")]
+    Unclosed(String),
+    #[error("empty passage")]
+    Empty,
+}
+
+/// What a template needs to become text.
+pub trait Fill {
+    /// The slot's text in the middle of a sentence. `next` is the character that follows it.
+    fn fill(&mut self, slot: &Slot, next: Option<char>, out: &mut String);
+
+    /// About how many words `fill` will write.
+    fn words(&self, slot: &Slot) -> usize;
+}
+
+impl TryFrom<String> for Template {
+    type Error = TemplateError;
+
+    fn try_from(source: String) -> Result<Self, TemplateError> {
+        let source = source.split_whitespace().collect::<Vec<_>>().join(" ");
+        if source.is_empty() {
+            return Err(TemplateError::Empty);
+        }
+        let mut pieces = Vec::new();
+        let mut rest = source.as_str();
+        while let Some((text, after)) = rest.split_once('{') {
+            let Some((name, after)) = after.split_once('}') else {
+                return Err(TemplateError::Unclosed(source));
+            };
+            if !text.is_empty() {
+                pieces.push(Piece::Text(text.into()));
+            }
+            let (article, name) =
+                name.strip_prefix("a:").map_or((false, name), |name| (true, name));
+            pieces.push(Piece::Slot { slot: slot(name), article });
+            rest = after;
+        }
+        if !rest.is_empty() {
+            pieces.push(Piece::Text(rest.into()));
+        }
+        let words = pieces
+            .iter()
+            .map(|piece| match piece {
+                Piece::Text(text) => count_words(text),
+                Piece::Slot { article, .. } => usize::from(*article),
+            })
+            .sum();
+        Ok(Self { pieces, words })
+    }
+}
+
+fn slot(name: &str) -> Slot {
+    match name {
+        "actor" => return Slot::Actor,
+        "premise" => return Slot::Premise,
+        "words" => return Slot::Words,
+        "said" => return Slot::Said,
+        "subject" => return Slot::Subject,
+        _ => {}
+    }
+    if let Some(role) = Role::parse(name) {
+        return Slot::Cast(role, Case::Name);
+    }
+    if let Some((role, case)) = name.split_once('_')
+        && let Some(role) = Role::parse(role)
+    {
+        match case {
+            "he" => return Slot::Cast(role, Case::He),
+            "him" => return Slot::Cast(role, Case::Him),
+            "his" => return Slot::Cast(role, Case::His),
+            _ => {}
+        }
+    }
+    Slot::Word(name.into())
+}
+
+impl Template {
+    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Text(_) => None,
+            Piece::Slot { slot, .. } => Some(slot),
+        })
+    }
+
+    pub fn words(&self, fill: &impl Fill) -> usize {
+        self.words + self.slots().map(|slot| fill.words(slot)).sum::<usize>()
+    }
+
+    pub fn render(&self, fill: &mut impl Fill, out: &mut String) {
+        for (index, piece) in self.pieces.iter().enumerate() {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                Piece::Slot { slot, article } => {
+                    let next = match self.pieces.get(index + 1) {
+                        Some(Piece::Text(text)) => text.chars().next(),
+                        _ => None,
+                    };
+                    let capital = starts_sentence(out);
+                    let start = out.len();
+                    fill.fill(slot, next, out);
+                    if *article {
+                        let word = indefinite(&out[start..]);
+                        out.insert(start, ' ');
+                        out.insert_str(start, word);
+                    }
+                    if capital {
+                        capitalise(out, start);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether the next character written to `out` begins a sentence.
+fn starts_sentence(out: &str) -> bool {
+    let before = out.trim_end_matches(['“', '‘']);
+    let spaced = before.trim_end();
+    if spaced.is_empty() || before.ends_with('\n') {
+        return true;
+    }
+    // After “Where?” goes "he asked"; speech that ends in a full stop has no such tail.
+    spaced.len() < before.len()
+        && (spaced.ends_with(['.', '!', '?', '…']) || spaced.ends_with(".”"))
+}
+
+fn capitalise(out: &mut String, start: usize) {
+    if let Some(first) = out[start..].chars().next()
+        && first.is_lowercase()
+    {
+        let upper: String = first.to_uppercase().collect();
+        out.replace_range(start..start + first.len_utf8(), &upper);
+    }
+}
+
+/// `a` or `an`, by the sound of the first word.
+pub fn indefinite(text: &str) -> &'static str {
+    const SILENT_H: [&str; 4] = ["hour", "heir", "honest", "honour"];
+    const YOO_OR_WON: [&str; 8] = ["uni", "use", "usu", "eu", "one", "once", "ute", "uto"];
+    let word: String = text
+        .chars()
+        .take_while(|c| !c.is_whitespace())
+        .flat_map(char::to_lowercase)
+        .filter(|c| c.is_alphanumeric())
+        .collect();
+    let vowel = word.starts_with(['a', 'e', 'i', 'o', 'u', '8'])
+        || word.starts_with("11")
+        || word.starts_with("18");
+    let silent = SILENT_H.iter().any(|start| word.starts_with(start));
+    let consonant = YOO_OR_WON.iter().any(|start| word.starts_with(start))
+        && !["unin", "unim"].iter().any(|start| word.starts_with(start));
+    if silent || (vowel && !consonant) { "an" } else { "a" }
+}
+
+pub fn count_words(text: &str) -> usize {
+    text.split_whitespace().filter(|word| word.contains(char::is_alphanumeric)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed;
+    impl Fill for Fixed {
+        fn fill(&mut self, slot: &Slot, _: Option<char>, out: &mut String) {
+            out.push_str(match slot {
+                Slot::Actor => "the owls",
+                Slot::Word(_) => "orchard",
+                _ => "x",
+            });
+        }
+        fn words(&self, _: &Slot) -> usize {
+            1
+        }
+    }
+
+    fn rendered(source: &str) -> String {
+        let mut out = String::new();
+        Template::try_from(source.to_owned()).unwrap().render(&mut Fixed, &mut out);
+        out
+    }
+
+    #[test]
+    fn slots_take_capitals_and_articles_from_their_place() {
+        for (source, text) in [
+            ("{actor} flew.", "The owls flew."),
+            ("Night. {actor} flew past {a:field}.", "Night. The owls flew past an orchard."),
+            ("He said: “{actor} flew.”", "He said: “the owls flew.”"),
+            ("“Where?” {actor} cried.", "“Where?” the owls cried."),
+            ("“There.” {actor} flew.", "“There.” The owls flew."),
+        ] {
+            assert_eq!(rendered(source), text, "{source}");
+        }
+        assert!(Template::try_from("no {end".to_owned()).is_err());
+    }
+
+    #[test]
+    fn articles_follow_the_sound() {
+        for (word, article) in [
+            ("orchard", "an"),
+            ("university", "a"),
+            ("hour", "an"),
+            ("house", "a"),
+            ("uninvited guest", "an"),
+            ("European", "a"),
+            ("one-eyed clerk", "a"),
+            ("umbrella", "an"),
+            ("18th", "an"),
+            ("Élan", "a"),
+        ] {
+            assert_eq!(indefinite(word), article, "{word}");
+        }
+    }
+}
