@@ -1,7 +1,7 @@
 //! OpenAI and every server that speaks its chat-completions format.
 //!
 //! The crate `genai` writes the request and takes the stream apart; this module adds what a turn relies on: admission, the
-//! retry before the first text, deadlines ([`stream`]) and errors by class ([`error`]). It knows nothing of the turn format.
+//! retry before the first text, deadlines (`stream`) and errors by class (`error`). It knows nothing of the turn format.
 
 mod error;
 mod stream;
