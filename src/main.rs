@@ -27,7 +27,7 @@ enum Command {
     /// Run a replica: gateway, services and sessions in this process.
     Serve,
     /// Play a scenario in the terminal, on a running server.
-    Play(play::Options),
+    Play(Box<play::Options>),
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -76,7 +76,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     match arguments.command {
         Command::Serve => serve(load()?.config).await,
-        Command::Play(options) => play::run(options).await,
+        Command::Play(options) => play::run(*options).await,
         Command::Config { command: ConfigCommand::Check } => {
             println!("{}", load()?.report());
             Ok(())

@@ -15,13 +15,17 @@ const BUCKETS: &[f64] = &[
     60.0,
 ];
 
+/// Libraries that talk too much, or (genai) quote what vendors say. Before the configured filter, which may say
+/// otherwise.
+const QUIET: &str = "ractor=warn,genai=off,aws_sdk_dynamodb=info,aws_smithy_runtime=info,\
+                     aws_smithy_runtime_api=info,tungstenite=info,hyper=info,h2=info,sqlx=info";
+
 /// Sends logs to stderr as configured.
 ///
 /// # Errors
 /// If `log.level` is no filter.
 pub fn init_logs(config: &Log) -> anyhow::Result<()> {
-    // The actor framework reports every exit; the supervisors do that better.
-    let filter = EnvFilter::try_new(format!("{},ractor=warn", config.level))
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", config.level))
         .map_err(|error| anyhow::anyhow!("bad configuration: log.level: {error}"))?;
     let pretty = match config.format {
         LogFormat::Pretty => true,

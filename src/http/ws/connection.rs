@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use futures::future::BoxFuture;
-use futures::{FutureExt, Sink, SinkExt, StreamExt};
+use futures::{FutureExt, Sink, StreamExt};
 use serde_json::json;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -52,8 +52,11 @@ pub struct Connection {
 struct Attachment {
     reader: LogReader,
     /// A page on its way from the store.
-    older: Option<BoxFuture<'static, Result<Vec<(u64, Frame)>, ServiceError>>>,
+    older: Option<BoxFuture<'static, Page>>,
 }
+
+/// Stored frames, with their `seq`.
+type Page = Result<Vec<(u64, Frame)>, ServiceError>;
 
 #[derive(PartialEq, Eq)]
 enum Writing {
@@ -78,7 +81,7 @@ struct Times {
 enum Happened {
     Inbound(Option<Result<Message, axum::Error>>),
     Job(Done),
-    Older(usize, Result<Vec<(u64, Frame)>, ServiceError>),
+    Older(usize, Page),
     Flushed(Result<(), axum::Error>),
     News,
     Time,
@@ -349,11 +352,7 @@ impl Connection {
         }
     }
 
-    fn older(
-        &mut self,
-        index: usize,
-        page: Result<Vec<(u64, Frame)>, ServiceError>,
-    ) -> Result<(), End> {
+    fn older(&mut self, index: usize, page: Page) -> Result<(), End> {
         let frames = page.map_err(|_| Some(Close::ServerError))?;
         let Some(attachment) = self.attachments.get_mut(index) else { return Ok(()) };
         if attachment.reader.advance(&frames) {
