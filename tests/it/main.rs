@@ -5,4 +5,5 @@ mod history_store;
 mod log_store;
 mod openai;
 mod play;
+mod smoke;
 mod support;

@@ -1,4 +1,5 @@
 //! What several subjects' tests share: servers to run against.
 
 pub mod aimock;
+pub mod app;
 pub mod raw_http;
