@@ -110,7 +110,7 @@ impl<'a> Writer<'a> {
                 if let Some(index) = world.untold(&pool, offer.then.len(), self.key) {
                     push(passages, Place::Answer, Some(&offer.then[index]), Some((pool, index)));
                 } else {
-                    self.from_pool(world, passages, Place::Answer, "again", &common.again);
+                    self.untold_of(world, passages, Place::Answer, "again", &common.again);
                 }
             }
             Action::Said(words) => {
@@ -128,14 +128,14 @@ impl<'a> Writer<'a> {
                 }
                 if let Some(lines) = words.target.and_then(|role| common.target.get(&role)) {
                     let pool = words.target.map_or("", Role::key);
-                    self.from_pool(world, passages, Place::Reaction, &format!("to.{pool}"), lines);
+                    self.untold_of(world, passages, Place::Reaction, &format!("to.{pool}"), lines);
                 } else {
                     match words.manner {
                         Manner::Plain => {}
                         Manner::Harsh => {
-                            self.from_pool(world, passages, Place::Reaction, "harsh", &common.harsh)
+                            self.untold_of(world, passages, Place::Reaction, "harsh", &common.harsh)
                         }
-                        Manner::Gentle => self.from_pool(
+                        Manner::Gentle => self.untold_of(
                             world,
                             passages,
                             Place::Reaction,
@@ -158,7 +158,7 @@ impl<'a> Writer<'a> {
         push(passages, Place::Core, Some(template), None);
         // The shortest scenes have room for it only sometimes; `fill_up` sees.
         if self.size != Size::Short {
-            self.from_pool(world, passages, Place::More, &format!("more.{id}"), more);
+            self.untold_of(world, passages, Place::More, &format!("more.{id}"), more);
         }
     }
 
@@ -179,7 +179,7 @@ impl<'a> Writer<'a> {
             if self.size == Size::Short
                 && let Core::Storylet { storylet, .. } = plan.core
             {
-                self.from_pool(
+                self.untold_of(
                     world,
                     &mut extras,
                     Place::More,
@@ -263,7 +263,7 @@ impl<'a> Writer<'a> {
         self.taste.iter().find_map(|word| voices.iter().find(|voice| voice.keywords.contains(word)))
     }
 
-    fn from_pool(
+    fn untold_of(
         &self,
         world: &World,
         passages: &mut Vec<Passage<'a>>,
@@ -276,7 +276,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// As [`Self::from_pool`], but a passage that is not among `passages` yet.
+    /// As [`Self::untold_of`], but a passage that is not among `passages` yet.
     fn another(
         &self,
         world: &World,
