@@ -165,6 +165,21 @@ impl Template {
         self.words + self.slots().map(|slot| fill.words(slot)).sum::<usize>()
     }
 
+    /// Whether `text` holds everything that stands between the slots, in order.
+    pub fn could_be(&self, text: &str) -> bool {
+        let mut rest = text;
+        self.pieces.iter().all(|piece| match piece {
+            Piece::Slot { .. } => true,
+            Piece::Text(piece) => match rest.split_once(&**piece) {
+                Some((_, after)) => {
+                    rest = after;
+                    true
+                }
+                None => false,
+            },
+        })
+    }
+
     pub fn render(&self, fill: &mut impl Fill, out: &mut String) {
         for (index, piece) in self.pieces.iter().enumerate() {
             match piece {

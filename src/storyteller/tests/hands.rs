@@ -92,6 +92,19 @@ fn a_model_s_scene_gets_choices_about_its_own_names_and_a_patch() {
     check_scene(&compose(&play.input(&next, 0)), "after a model's scene");
 }
 
+#[test]
+fn a_choice_of_another_writer_is_never_taken_for_one_of_ours() {
+    let mut play = Play::new(PROMPTS[0], 6, Length::Medium);
+    play.play(3);
+    // A model wrote a scene and a patch of its own; ours still names the situation before it.
+    let foreign =
+        Via::Choose { choice: "c1".to_owned(), text: "Burn the fleet in its harbour".to_owned() };
+    let prose = compose(&play.input(&foreign, 0)).prose;
+    assert!(prose.contains("“Burn the fleet in its harbour"), "{prose}");
+    let ours = play.choose(0);
+    assert!(!compose(&play.input(&ours, 0)).prose.contains(ours.text().unwrap()));
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         any::<i64>().prop_map(Value::from),
