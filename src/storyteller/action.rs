@@ -57,7 +57,7 @@ impl<'a> Action<'a> {
             },
         };
         if let Some(choice) = choice
-            && let Some(action) = offered(choice, world, pack)
+            && let Some(action) = offered(choice, text, world, pack)
         {
             return action;
         }
@@ -77,12 +77,13 @@ impl<'a> Action<'a> {
 }
 
 /// The choice `cN` of what was offered last, if it was this engine that offered.
-fn offered<'a>(choice: &str, world: &World, pack: &'a Pack) -> Option<Action<'a>> {
+fn offered<'a>(choice: &str, text: &str, world: &World, pack: &'a Pack) -> Option<Action<'a>> {
     let index = choice.strip_prefix('c')?.parse::<usize>().ok()?.checked_sub(1)?;
     let at = world.story.at.as_str();
     let sequel = pack.ending.iter().any(|ending| ending.id == at);
     let offers = if sequel { &pack.sequel } else { &storylet(pack, at)?.choice };
-    let offer = offers.get(index)?;
+    // After a scene of another writer the state may still name our last situation; the words tell.
+    let offer = offers.get(index).filter(|offer| text.is_empty() || offer.label.could_be(text))?;
     Some(Action::Offered {
         offer,
         from: format!("{}.{index}", if sequel { "sequel" } else { at }),

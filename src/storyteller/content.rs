@@ -243,8 +243,10 @@ pub struct Content {
     pub names: Vec<Pool>,
 }
 
-const PACKS: [(&str, &str); 2] = [
+const PACKS: [(&str, &str); 4] = [
     ("empire", include_str!("../../assets/storyteller/empire.toml")),
+    ("invention", include_str!("../../assets/storyteller/invention.toml")),
+    ("nature", include_str!("../../assets/storyteller/nature.toml")),
     ("anywhere", include_str!("../../assets/storyteller/anywhere.toml")),
 ];
 const COMMON: &str = include_str!("../../assets/storyteller/common.toml");

@@ -11,6 +11,8 @@
 pub mod action;
 mod chance;
 mod content;
+mod fill;
+mod lexicon;
 mod plan;
 pub mod prompt;
 mod resume;

@@ -1,5 +1,7 @@
 //! Reads a "what if" prompt: who, what turned, when. Whatever cannot be read stays the reader's own words, to be quoted.
 
+use super::lexicon::{find_era, find_verb, operator};
+
 /// What kind of turn the prompt gives to the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operator {
@@ -262,70 +264,6 @@ fn trimmed(tokens: &[&str]) -> String {
     tokens.join(" ").trim_matches([',', ' ', '.', ';', ':']).to_owned()
 }
 
-const AUXILIARIES: &str = "had has have was were is are am be could can would will should might may must did does do didn’t don’t doesn’t hadn’t hasn’t haven’t wasn’t weren’t isn’t aren’t couldn’t can’t wouldn’t won’t became becomes";
-const OPERATORS: [(Operator, &str); 9] = [
-    (
-        Operator::Never,
-        "never not didn’t don’t doesn’t hadn’t hasn’t haven’t wasn’t weren’t isn’t aren’t couldn’t can’t won’t nver nevr neverr didnt dont wasnt hadnt",
-    ),
-    (Operator::Instead, "instead rather replaced switched swapped"),
-    (Operator::Always, "always forever constantly alwyas alays"),
-    (
-        Operator::Vanished,
-        "vanished disappeared ceased died stopped ended vanish disappear stop without gone destroyed burned burnt",
-    ),
-    (Operator::Won, "won defeated conquered beat win ruled united succeeded triumphed wins"),
-    (Operator::Lost, "lost failed fell collapsed lose surrendered sank falls loses betrayed"),
-    (
-        Operator::Discovered,
-        "discovered invented found built created developed discover invent landed reached learned learnt met arrived",
-    ),
-    (
-        Operator::Survived,
-        "survived lived stayed kept remained returned survive continued existed lasted endured",
-    ),
-    (Operator::Could, "could can able spoke talked talk fly flew"),
-];
-const OTHER_VERBS: &str = "made took gave went came left chose said told married wrote sold bought grew rose broke turned got began started moved refused signed joined invaded attacked crossed ran ate cost froze shone flooded went goes becomes takes makes gets knew saw felt slept woke";
-
-fn among(list: &str, word: &str) -> bool {
-    list.split(' ').any(|known| known == word)
-}
-
-fn find_verb(lower: &[String]) -> Option<usize> {
-    lower
-        .iter()
-        .position(|word| {
-            let word = word.as_str();
-            among(AUXILIARIES, word)
-                || among(OTHER_VERBS, word)
-                || OPERATORS
-                    .iter()
-                    .any(|(operator, words)| *operator != Operator::Instead && among(words, word))
-                || word == "suddenly"
-        })
-        .or_else(|| {
-            // A regular past: "the Romans sailed west". The first word and words after an article name things.
-            (1..lower.len()).find(|&at| {
-                lower[at].len() > 4
-                    && lower[at].ends_with("ed")
-                    && !["the", "a", "an"].contains(&lower[at - 1].as_str())
-            })
-        })
-}
-
-fn operator(lower: &[String], verb: usize) -> Operator {
-    if lower[0] == "there" && lower.iter().skip(verb).take(2).any(|word| word == "no")
-        || lower.iter().any(|word| word == "no-one" || word == "nobody")
-    {
-        return Operator::Vanished;
-    }
-    OPERATORS
-        .iter()
-        .find(|(_, words)| lower.iter().any(|word| among(words, word)))
-        .map_or(Operator::Other, |(operator, _)| *operator)
-}
-
 fn actor(tokens: &[&str], lower: &[String], verb: usize, era: Option<(usize, usize)>) -> String {
     let outside = |at: &usize| era.is_none_or(|(from, to)| !(from..to).contains(at));
     let range: Vec<usize> = if lower[0] == "there" {
@@ -363,12 +301,12 @@ fn actor(tokens: &[&str], lower: &[String], verb: usize, era: Option<(usize, usi
         .collect();
     let actor = trimmed(&named.iter().map(String::as_str).collect::<Vec<_>>());
     match actor.to_lowercase().as_str() {
-        "" | "it" => "the world".to_owned(),
+        "" | "it" | "all" => "the world".to_owned(),
         "they" => "the others".to_owned(),
         "he" => "that man".to_owned(),
         "she" => "that woman".to_owned(),
         "we" | "us" => "all of us".to_owned(),
-        _ => actor,
+        _ => actor.strip_prefix("all ").unwrap_or(&actor).to_owned(),
     }
 }
 
@@ -399,48 +337,6 @@ fn you(token: &str, _last: bool) -> Option<String> {
         _ => return None,
     };
     Some(word.to_owned())
-}
-
-/// The tokens that say when, with their preposition.
-fn find_era(tokens: &[&str], lower: &[String]) -> Option<(usize, usize)> {
-    const PREPOSITIONS: &str =
-        "in by before during after since until around circa throughout at from as";
-    const ERAS: &str = "century centuries age ages era period antiquity renaissance revolution war wwi wwii ww2 ww1 today tomorrow now nowadays prehistory future past bc ad bce ce years dynasty times summer winter";
-    const STANDALONE: &str = "today tomorrow nowadays yesterday tonight overnight";
-    let is_year = |word: &str| {
-        let digits = word.trim_end_matches("s").trim_end_matches("bc").trim_end_matches("ad");
-        (3..=4).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    for at in 0..lower.len() {
-        let word = lower[at].as_str();
-        if among(PREPOSITIONS, word) && at + 1 < lower.len() {
-            let mut end = None;
-            for next in at + 1..lower.len().min(at + 6) {
-                let word = lower[next].as_str();
-                if is_year(word)
-                    || among(ERAS, word)
-                    || (next == at + 2 && lower[at + 1] == "ancient")
-                {
-                    end = Some(next + 1);
-                } else if among(PREPOSITIONS, word)
-                    || among(AUXILIARIES, word)
-                    || (end.is_some() && !among(ERAS, word))
-                {
-                    break;
-                }
-                if tokens[next].ends_with(',') {
-                    break;
-                }
-            }
-            if let Some(end) = end {
-                return Some((at, end));
-            }
-        }
-        if among(STANDALONE, word) || (at > 0 && is_year(word)) {
-            return Some((at, at + 1));
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -480,6 +376,7 @@ mod tests {
             ),
             ("waht if cats could talk", "cats", O::Could, None),
             ("Imagine the dinosaurs survived", "the dinosaurs", O::Survived, None),
+            ("What if all bees vanished?", "bees", O::Vanished, None),
             ("What if there were no bees?", "bees", O::Vanished, None),
             ("What if I had never met my wife?", "you", O::Never, None),
             ("rome nver fell", "rome", O::Never, None),

@@ -165,6 +165,21 @@ impl Template {
         self.words + self.slots().map(|slot| fill.words(slot)).sum::<usize>()
     }
 
+    /// Whether `text` holds everything that stands between the slots, in order.
+    pub fn could_be(&self, text: &str) -> bool {
+        let mut rest = text;
+        self.pieces.iter().all(|piece| match piece {
+            Piece::Slot { .. } => true,
+            Piece::Text(piece) => match rest.split_once(&**piece) {
+                Some((_, after)) => {
+                    rest = after;
+                    true
+                }
+                None => false,
+            },
+        })
+    }
+
     pub fn render(&self, fill: &mut impl Fill, out: &mut String) {
         for (index, piece) in self.pieces.iter().enumerate() {
             match piece {
@@ -200,7 +215,9 @@ fn starts_sentence(out: &str) -> bool {
     }
     // After “Where?” goes "he asked"; speech that ends in a full stop has no such tail.
     spaced.len() < before.len()
-        && (spaced.ends_with(['.', '!', '?', '…']) || spaced.ends_with(".”"))
+        && (spaced.ends_with(['.', '!', '?', '…'])
+            || spaced.ends_with(".”")
+            || spaced.ends_with("…”"))
 }
 
 fn capitalise(out: &mut String, start: usize) {

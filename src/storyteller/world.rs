@@ -33,6 +33,18 @@ pub struct Member {
     pub steps: usize,
 }
 
+impl Member {
+    /// Fit to be printed; the state may have been patched by a model.
+    fn is_sound(&self) -> bool {
+        let marks = ['<', '|', '\n', '{'];
+        !self.name.trim().is_empty()
+            && [&self.name, &self.title]
+                .iter()
+                .all(|text| text.len() <= 80 && !text.contains(marks))
+            && self.goal.len() <= 200
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pronoun {
@@ -120,16 +132,18 @@ impl World {
             world.pressures.insert(pressure.key.clone(), level);
         }
         let cast = state.get("cast").and_then(Value::as_object);
-        for (role, member) in new_cast(pack, prompt, seed, content) {
-            let kept = cast
-                .and_then(|cast| cast.get(role.key()))
-                .and_then(|member| Member::deserialize(member).ok());
-            let kept = kept.filter(|member| {
-                !member.name.is_empty()
-                    && member.name.len() <= 60
-                    && !member.name.contains(['<', '|', '\n', '{'])
-            });
-            world.cast.insert(role.key().to_owned(), kept.unwrap_or(member));
+        for part in &pack.role {
+            let kept = cast.and_then(|cast| cast.get(part.key.key()));
+            if let Some(member) =
+                kept.and_then(|member| Member::deserialize(member).ok()).filter(Member::is_sound)
+            {
+                world.cast.insert(part.key.key().to_owned(), member);
+            }
+        }
+        if world.cast.len() < pack.role.len() {
+            for (role, member) in new_cast(pack, prompt, seed, content) {
+                world.cast.entry(role.key().to_owned()).or_insert(member);
+            }
         }
         (world, pack)
     }

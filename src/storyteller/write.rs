@@ -4,10 +4,14 @@ use super::Size;
 use super::action::{Action, Manner};
 use super::chance::Key;
 use super::content::{Content, Pack, Scale, Voice};
+use super::fill::{About, Filler, Names};
 use super::plan::{Core, Plan};
 use super::prompt::{Operator, Prompt};
-use super::template::{Case, Fill, Role, Slot, Template};
-use super::world::{Pronoun, World};
+use super::template::{Role, Template};
+use super::world::World;
+
+/// A pressure nearer to the middle than this goes without saying.
+const REMARKABLE: u8 = 13;
 
 /// Where a passage stands in the scene. Passages of one paragraph follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,22 +19,25 @@ enum Place {
     Answer,
     Reaction,
     Pressure,
+    Colour,
     Step,
     Detail,
-    Colour,
     Payoff,
     Core,
     More,
+    /// What surrounds the first scene, once it is clear where it plays.
+    Around,
 }
 
 impl Place {
     const fn paragraph(self) -> u8 {
         match self {
-            Place::Answer | Place::Reaction | Place::Pressure => 0,
-            Place::Step | Place::Detail | Place::Colour => 1,
+            Place::Answer | Place::Reaction | Place::Pressure | Place::Colour => 0,
+            Place::Step | Place::Detail => 1,
             Place::Payoff => 2,
             Place::Core => 3,
             Place::More => 4,
+            Place::Around => 5,
         }
     }
 }
@@ -103,7 +110,7 @@ impl<'a> Writer<'a> {
                 if let Some(index) = world.untold(&pool, offer.then.len(), self.key) {
                     push(passages, Place::Answer, Some(&offer.then[index]), Some((pool, index)));
                 } else {
-                    self.from_pool(world, passages, Place::Answer, "again", &common.again);
+                    self.untold_of(world, passages, Place::Answer, "again", &common.again);
                 }
             }
             Action::Said(words) => {
@@ -121,14 +128,14 @@ impl<'a> Writer<'a> {
                 }
                 if let Some(lines) = words.target.and_then(|role| common.target.get(&role)) {
                     let pool = words.target.map_or("", Role::key);
-                    self.from_pool(world, passages, Place::Reaction, &format!("to.{pool}"), lines);
+                    self.untold_of(world, passages, Place::Reaction, &format!("to.{pool}"), lines);
                 } else {
                     match words.manner {
                         Manner::Plain => {}
                         Manner::Harsh => {
-                            self.from_pool(world, passages, Place::Reaction, "harsh", &common.harsh)
+                            self.untold_of(world, passages, Place::Reaction, "harsh", &common.harsh)
                         }
-                        Manner::Gentle => self.from_pool(
+                        Manner::Gentle => self.untold_of(
                             world,
                             passages,
                             Place::Reaction,
@@ -149,8 +156,9 @@ impl<'a> Writer<'a> {
             Core::Ending { ending, text } => (&ending.text[text], &ending.id, &ending.more),
         };
         push(passages, Place::Core, Some(template), None);
+        // The shortest scenes have room for it only sometimes; `fill_up` sees.
         if self.size != Size::Short {
-            self.from_pool(world, passages, Place::More, &format!("more.{id}"), more);
+            self.untold_of(world, passages, Place::More, &format!("more.{id}"), more);
         }
     }
 
@@ -167,7 +175,18 @@ impl<'a> Writer<'a> {
         let goal = low + self.key.with("goal").below((high - low) / 2 + 1);
         let mut told = Told { paid: false, stepped: false };
         let extras = {
-            let mut extras = Vec::with_capacity(8);
+            let mut extras = Vec::with_capacity(12);
+            if self.size == Size::Short
+                && let Core::Storylet { storylet, .. } = plan.core
+            {
+                self.untold_of(
+                    world,
+                    &mut extras,
+                    Place::More,
+                    &format!("more.{}", storylet.id),
+                    &storylet.more,
+                );
+            }
             if let Some(payoff) = plan.payoff {
                 push(
                     &mut extras,
@@ -181,40 +200,29 @@ impl<'a> Writer<'a> {
             }
             self.pressure(world, &mut extras);
             let colour = self.colour();
-            for round in 0..3_u64 {
+            for _ in 0..3 {
                 if let Some(voice) = colour {
-                    self.from_pool_at(
-                        world,
-                        &mut extras,
-                        Place::Colour,
-                        &format!("voice.{}", voice.id),
-                        &voice.lines,
-                        round,
-                    );
+                    let pool = format!("voice.{}", voice.id);
+                    self.another(world, &mut extras, Place::Colour, &pool, &voice.lines);
                 }
-                self.from_pool_at(
-                    world,
-                    &mut extras,
-                    Place::Detail,
-                    "details",
-                    &self.pack.details,
-                    round,
-                );
-                self.from_pool_at(
+                self.another(world, &mut extras, Place::Detail, "details", &self.pack.details);
+                self.another(
                     world,
                     &mut extras,
                     Place::Detail,
                     "about",
                     &self.content.common.details,
-                    round,
                 );
             }
             extras
         };
-        for extra in extras {
+        for mut extra in extras {
+            if matches!(self.action, Action::Begin) && extra.place != Place::More {
+                extra.place = Place::Around;
+            }
             let more = extra.template.words(&filler);
             // What was promised is told if it fits at all.
-            let urgent = extra.place == Place::Payoff;
+            let urgent = matches!(extra.place, Place::Payoff | Place::More);
             if words + more > high || (words >= goal && !urgent) {
                 continue;
             }
@@ -231,7 +239,10 @@ impl<'a> Writer<'a> {
         let mut pressures: Vec<_> = self.pack.pressure.iter().collect();
         pressures
             .sort_by_key(|pressure| std::cmp::Reverse(world.level(&pressure.key).abs_diff(50)));
-        for pressure in pressures {
+        for pressure in pressures
+            .into_iter()
+            .filter(|pressure| world.level(&pressure.key).abs_diff(50) >= REMARKABLE)
+        {
             let (scale, lines) = if world.level(&pressure.key) >= 50 {
                 (Scale::High, &pressure.high)
             } else {
@@ -252,7 +263,7 @@ impl<'a> Writer<'a> {
         self.taste.iter().find_map(|word| voices.iter().find(|voice| voice.keywords.contains(word)))
     }
 
-    fn from_pool(
+    fn untold_of(
         &self,
         world: &World,
         passages: &mut Vec<Passage<'a>>,
@@ -265,22 +276,24 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// As [`Self::from_pool`], the `round`-th untold passage.
-    fn from_pool_at(
+    /// As [`Self::untold_of`], but a passage that is not among `passages` yet.
+    fn another(
         &self,
         world: &World,
         passages: &mut Vec<Passage<'a>>,
         place: Place,
         pool: &str,
         lines: &'a [Template],
-        round: u64,
     ) {
-        let index = world.untold(pool, lines.len(), self.key.at(round));
-        if let Some(index) = index
-            && !passages
-                .iter()
-                .any(|passage| passage.pool.as_ref().is_some_and(|(p, i)| p == pool && *i == index))
-        {
+        let told = world.told(pool);
+        let start = self.key.with(pool).below(lines.len());
+        let fresh = |index: &usize| {
+            told & (1 << (*index).min(51)) == 0
+                && !passages
+                    .iter()
+                    .any(|p| p.pool.as_ref().is_some_and(|(p, i)| p == pool && i == index))
+        };
+        if let Some(index) = (0..lines.len()).map(|step| (start + step) % lines.len()).find(fresh) {
             push(passages, place, Some(&lines[index]), Some((pool.to_owned(), index)));
         }
     }
@@ -340,125 +353,4 @@ fn push<'a>(
 
 fn pick(lines: &[Template], key: Key) -> Option<&Template> {
     lines.get(key.below(lines.len()))
-}
-
-enum Names<'w> {
-    View(&'w World),
-    /// May note who has been introduced.
-    Hold(&'w mut World),
-}
-
-impl Names<'_> {
-    fn world(&self) -> &World {
-        match self {
-            Names::View(world) => world,
-            Names::Hold(world) => world,
-        }
-    }
-}
-
-struct Filler<'w, 'a> {
-    writer: &'w Writer<'a>,
-    world: Names<'w>,
-    /// Who has been named in this scene.
-    named: u8,
-}
-
-impl Filler<'_, '_> {
-    fn word<'s>(&'s self, name: &'s str) -> &'s str {
-        if name == "when"
-            && let Some(era) = &self.writer.prompt.era
-        {
-            return era;
-        }
-        let Some(list) = self.writer.pack.words.get(name) else { return name };
-        let key = Key::new(self.writer.seed).with("word").with(name);
-        list.get(key.below(list.len())).map_or(name, String::as_str)
-    }
-
-    fn cast(&mut self, role: Role, case: Case, next: Option<char>, out: &mut String) {
-        let named = self.named & role.bit() != 0;
-        let Some(member) = self.world.world().cast.get(role.key()) else {
-            out.push_str("somebody");
-            return;
-        };
-        match case {
-            Case::He => out.push_str(if member.pronoun == Pronoun::She { "she" } else { "he" }),
-            Case::Him => out.push_str(if member.pronoun == Pronoun::She { "her" } else { "him" }),
-            Case::His => out.push_str(if member.pronoun == Pronoun::She { "her" } else { "his" }),
-            Case::Name if named => {
-                out.push_str(member.name.split(' ').next_back().unwrap_or(&member.name))
-            }
-            Case::Name => {
-                out.push_str(&member.name);
-                self.named |= role.bit();
-                let introduced = self.world.world().story.met & role.bit() != 0;
-                // "Ada Lund's" leaves no room for "the keeper of the seed store".
-                if !introduced && !matches!(next, Some('’' | '\'')) {
-                    out.push_str(", ");
-                    out.push_str(&member.title);
-                    if next.is_none_or(|next| next == ' ') {
-                        out.push(',');
-                    }
-                    if let Names::Hold(world) = &mut self.world {
-                        world.story.met |= role.bit();
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Fill for Filler<'_, '_> {
-    fn fill(&mut self, slot: &Slot, next: Option<char>, out: &mut String) {
-        match slot {
-            Slot::Actor | Slot::Subject => out.push_str(&self.writer.prompt.actor),
-            Slot::Premise | Slot::Words => out.push_str(&self.writer.prompt.premise),
-            Slot::Said => {
-                if let Action::Said(words) = self.writer.action {
-                    out.push_str(&words.said);
-                }
-            }
-            Slot::Cast(role, case) => self.cast(*role, *case, next, out),
-            Slot::Word(name) => {
-                let word = self.word(name).to_owned();
-                out.push_str(&word);
-            }
-        }
-    }
-
-    fn words(&self, slot: &Slot) -> usize {
-        use super::template::count_words;
-        match slot {
-            Slot::Actor | Slot::Subject => count_words(&self.writer.prompt.actor),
-            Slot::Premise | Slot::Words => count_words(&self.writer.prompt.premise),
-            Slot::Said => match self.writer.action {
-                Action::Said(words) => count_words(&words.said),
-                _ => 0,
-            },
-            Slot::Cast(role, Case::Name) if self.world.world().story.met & role.bit() == 0 => 5,
-            Slot::Cast(_, Case::Name) => 2,
-            Slot::Cast(..) => 1,
-            Slot::Word(_) => 2,
-        }
-    }
-}
-
-/// Fills `{subject}` with a name out of somebody else's text.
-struct About<'w, 'a, 's> {
-    inner: Filler<'w, 'a>,
-    subject: &'s str,
-}
-
-impl Fill for About<'_, '_, '_> {
-    fn fill(&mut self, slot: &Slot, next: Option<char>, out: &mut String) {
-        match slot {
-            Slot::Subject => out.push_str(self.subject),
-            slot => self.inner.fill(slot, next, out),
-        }
-    }
-
-    fn words(&self, slot: &Slot) -> usize {
-        self.inner.words(slot)
-    }
 }
