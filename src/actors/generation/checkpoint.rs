@@ -2,6 +2,7 @@
 //! answers given to recent commands. With it any replica can take a session over.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +23,8 @@ const MAX_ANSWERS: usize = 1_000;
 pub struct Checkpoint {
     pub next_scene: SceneId,
     pub open: Option<OpenTurn>,
-    answers: VecDeque<Answer>,
+    /// Shared, so that a copy costs little however many there are.
+    answers: Arc<VecDeque<Answer>>,
 }
 
 /// A turn that has begun and is not over.
@@ -56,7 +58,7 @@ struct Answer {
 impl Checkpoint {
     /// For a session without one.
     pub fn new(next_scene: SceneId) -> Self {
-        Self { next_scene, open: None, answers: VecDeque::new() }
+        Self { next_scene, open: None, answers: Arc::default() }
     }
 
     pub fn encode(&self) -> Bytes {
@@ -81,28 +83,27 @@ impl Checkpoint {
         match self.answers.iter().find(|answer| answer.key == key) {
             None => Ok(None),
             Some(answer) if answer.print == print(command) => Ok(Some(answer.turn)),
-            Some(_) => Err(ServiceError::new(
-                Code::IdempotencyConflict,
-                "this idempotency key was used for another command",
-            )),
+            Some(_) => Err(idempotency_conflict()),
         }
     }
 
     /// Notes a command as accepted, and forgets old ones.
     pub fn accept(&mut self, key: String, command: &Command, turn: TurnId, now: Timestamp) {
-        while self.answers.front().is_some_and(|answer| {
-            age(answer, now) > KEEP_ANSWERS || self.answers.len() >= MAX_ANSWERS
-        }) {
-            self.answers.pop_front();
+        let answers = Arc::make_mut(&mut self.answers);
+        while answers
+            .front()
+            .is_some_and(|answer| age(answer, now) > KEEP_ANSWERS || answers.len() >= MAX_ANSWERS)
+        {
+            answers.pop_front();
         }
-        self.answers.push_back(Answer { key, print: print(command), turn, at: now, last: None });
+        answers.push_back(Answer { key, print: print(command), turn, at: now, last: None });
     }
 
     /// Notes the open turn as over; `last` is the `seq` of its last event.
     pub fn close(&mut self, last: u64) {
-        if let Some(open) = self.open.take()
-            && let Some(answer) = self.answers.iter_mut().rfind(|answer| answer.turn == open.turn)
-        {
+        let Some(open) = self.open.take() else { return };
+        let answers = Arc::make_mut(&mut self.answers);
+        if let Some(answer) = answers.iter_mut().rfind(|answer| answer.turn == open.turn) {
             answer.last = Some(last);
         }
     }
@@ -115,6 +116,11 @@ impl Checkpoint {
             .filter_map(|answer| answer.last)
             .max()
     }
+}
+
+pub fn idempotency_conflict() -> ServiceError {
+    let text = "this idempotency key was used for another command";
+    ServiceError::new(Code::IdempotencyConflict, text)
 }
 
 fn age(answer: &Answer, now: Timestamp) -> Duration {

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 
 use super::shard::{ShardMsg, Shards};
 use crate::actors::supervisor::ChildSpec;
@@ -31,6 +32,12 @@ impl Leases {
 
     pub fn count(&self) -> usize {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether this is still the pen in use.
+    fn holds(&self, scenario: ScenarioId, fence: Fence) -> bool {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.get(&scenario) == Some(&fence)
     }
 
     fn list(&self) -> Vec<(ScenarioId, Fence)> {
@@ -76,76 +83,91 @@ pub struct KeeperArgs {
     pub shards: Shards,
     pub ttl: Duration,
     pub every: Duration,
+    /// Places for turns: as many interrupted ones are taken up as there are, none while draining.
+    pub turns: Arc<Semaphore>,
 }
 
 struct Keeper;
 
 struct Tick;
 
-struct KeeperState {
-    args: KeeperArgs,
-    ticker: JoinHandle<()>,
-}
-
-impl Drop for KeeperState {
-    fn drop(&mut self) {
-        self.ticker.abort();
-    }
-}
-
 impl Actor for Keeper {
     type Msg = Tick;
-    type State = KeeperState;
+    type State = KeeperArgs;
     type Arguments = KeeperArgs;
 
     async fn pre_start(
         &self,
-        myself: ActorRef<Tick>,
+        _myself: ActorRef<Tick>,
         args: KeeperArgs,
-    ) -> Result<KeeperState, ActorProcessingErr> {
-        let ticker = myself.send_interval(args.every, || Tick);
-        Ok(KeeperState { args, ticker })
+    ) -> Result<KeeperArgs, ActorProcessingErr> {
+        Ok(args)
     }
 
     async fn post_start(
         &self,
         myself: ActorRef<Tick>,
-        _state: &mut KeeperState,
+        _args: &mut KeeperArgs,
     ) -> Result<(), ActorProcessingErr> {
         // What an earlier process left open goes on at once.
         Ok(myself.cast(Tick)?)
     }
 
-    /// Nobody waits for the keeper, so it may wait for the store.
+    /// Nobody waits for the keeper, so it may wait for the store. The next tick is planned when this one is done: a
+    /// store that does not answer leaves no pile of ticks behind.
     async fn handle(
         &self,
-        _myself: ActorRef<Tick>,
+        myself: ActorRef<Tick>,
         _tick: Tick,
-        state: &mut KeeperState,
+        args: &mut KeeperArgs,
     ) -> Result<(), ActorProcessingErr> {
-        let KeeperArgs { log, leases, shards, ttl, every } = &state.args;
-        let held = leases.list();
-        if !held.is_empty() {
-            match tokio::time::timeout(*every, log.renew(&held, *ttl)).await {
-                Ok(Ok(lost)) => {
-                    for scenario in lost {
+        let since = Instant::now();
+        args.renew().await;
+        args.pick_up().await;
+        myself.send_after(args.every.saturating_sub(since.elapsed()), || Tick);
+        Ok(())
+    }
+}
+
+impl KeeperArgs {
+    async fn renew(&self) {
+        let held = self.leases.list();
+        if held.is_empty() {
+            return;
+        }
+        match timeout(self.every, self.log.renew(&held, self.ttl)).await {
+            Ok(Ok(lost)) if lost.is_empty() => {}
+            Ok(Ok(lost)) => {
+                let fences: HashMap<_, _> = held.into_iter().collect();
+                for scenario in lost {
+                    // A pen that was put down (or taken up anew) meanwhile was not lost.
+                    if let Some(fence) = fences.get(&scenario)
+                        && self.leases.holds(scenario, *fence)
+                    {
                         tracing::warn!(%scenario, "lease lost");
-                        shards.tell(scenario, ShardMsg::LeaseLost(scenario));
+                        self.shards.tell(scenario, ShardMsg::LeaseLost(scenario, *fence));
                     }
                 }
-                Ok(Err(error)) => tracing::warn!(%error, "leases were not renewed"),
-                Err(_) => tracing::warn!("leases were not renewed in time"),
             }
+            Ok(Err(error)) => tracing::warn!(%error, "leases were not renewed"),
+            Err(_) => tracing::warn!("leases were not renewed in time"),
         }
-        match tokio::time::timeout(*every, log.list_orphans(ORPHANS_PER_TICK)).await {
+    }
+
+    async fn pick_up(&self) {
+        let places = if self.turns.is_closed() { 0 } else { self.turns.available_permits() };
+        let limit = places.min(ORPHANS_PER_TICK);
+        if limit == 0 {
+            return;
+        }
+        match timeout(self.every, self.log.list_orphans(limit)).await {
             Ok(Ok(orphans)) => {
                 for scenario in orphans {
-                    shards.tell(scenario, ShardMsg::Resume(scenario));
+                    self.shards.tell(scenario, ShardMsg::Resume(scenario));
                 }
             }
             Ok(Err(error)) => tracing::warn!(%error, "interrupted turns were not listed"),
             Err(_) => tracing::warn!("interrupted turns were not listed in time"),
         }
-        Ok(())
     }
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, TryAcquireError};
 use tokio::time::Instant;
 
 use super::GenerationDeps;
 use super::checkpoint::Checkpoint;
 use super::session::{Current, Ready};
-use super::writer::LogWriter;
+use super::writer::{LogWriter, in_time};
 use crate::domain::ids::{ScenarioId, SceneId};
 use crate::domain::scenario::Scenario;
 use crate::error::ServiceError;
@@ -17,6 +17,8 @@ use crate::storage::log::{Claim, Lease, LogError, Origin};
 
 /// Longest that a command waits for a lease that someone else holds.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(10);
+/// Pause between two looks at it: it may be given up long before it runs out.
+const CLAIM_AGAIN: Duration = Duration::from_millis(250);
 
 pub struct Loaded {
     pub ready: Ready,
@@ -28,11 +30,13 @@ pub struct Loaded {
 pub struct LoadError {
     pub error: ServiceError,
     pub retry: bool,
+    /// Someone else owns the session.
+    pub held: bool,
 }
 
 impl From<ServiceError> for LoadError {
     fn from(error: ServiceError) -> Self {
-        Self { retry: error.code.retryable(), error }
+        Self { retry: error.code.retryable(), held: false, error }
     }
 }
 
@@ -43,56 +47,102 @@ impl From<LogError> for LoadError {
     }
 }
 
-pub async fn load(deps: &GenerationDeps, scenario: ScenarioId) -> Result<Loaded, LoadError> {
+/// Loads a session; `patient` if a command waits for it and so for a lease that is held elsewhere.
+pub async fn load(
+    deps: &GenerationDeps,
+    scenario: ScenarioId,
+    patient: bool,
+) -> Result<Loaded, LoadError> {
+    if deps.turns.is_closed() {
+        return Err(draining());
+    }
     let Some(record) = deps.history.find(scenario).await? else {
         // Deleted: its log goes too, and with it any open turn.
-        deps.log.delete(scenario).await?;
+        in_time(deps.log.delete(scenario)).await?;
         return Err(ServiceError::scenario_not_found().into());
     };
-    let lease = claim(deps, &record).await?;
+    let lease = claim(deps, &record, patient).await?;
+    // From here on the lease is kept alive, and given back if the rest fails.
+    let tail = deps.hub.tail(scenario);
+    let writer = LogWriter::new(Arc::clone(&deps.log), tail, &deps.leases, scenario, &lease);
+    match rest(deps, &record, &lease).await {
+        Ok((checkpoint, current, permit)) => {
+            writer.tail().set_open(checkpoint.open.as_ref().map(|open| open.from));
+            let ready = Ready { scenario: Arc::new(record), writer, checkpoint, current };
+            Ok(Loaded { ready, permit })
+        }
+        Err(error) => {
+            writer.release().await;
+            Err(error)
+        }
+    }
+}
+
+type Rest = (Checkpoint, Option<Current>, Option<OwnedSemaphorePermit>);
+
+async fn rest(deps: &GenerationDeps, record: &Scenario, lease: &Lease) -> Result<Rest, LoadError> {
     let checkpoint = match &lease.checkpoint {
         Some(bytes) => Checkpoint::decode(bytes).map_err(|error| {
-            tracing::error!(%scenario, %error, "checkpoint is unreadable");
-            LoadError { error: ServiceError::internal(), retry: false }
+            tracing::error!(scenario = %record.id, %error, "checkpoint is unreadable");
+            LoadError { error: ServiceError::internal(), retry: false, held: false }
         })?,
-        None => Checkpoint::new(next_scene(deps, &record).await?),
+        None => Checkpoint::new(next_scene(deps, record).await?),
     };
+    // Not from the record: another owner may have ended a turn between its reading and the claim.
+    let record =
+        deps.history.find(record.id).await?.ok_or_else(ServiceError::scenario_not_found)?;
     let current = match record.current_scene {
         None => None,
         Some(scene) => deps
             .history
-            .find_scene(scenario, scene)
+            .find_scene(record.id, scene)
             .await?
             .map(|scene| Current { scene: scene.id, choices: scene.choices }),
     };
     let permit = match &checkpoint.open {
         None => None,
-        // An interrupted turn was admitted once; it waits for its place instead of being refused.
-        Some(_) => Arc::clone(&deps.turns).acquire_owned().await.ok(),
+        // It was admitted once, so it is not refused; but another replica may have a place for it sooner.
+        Some(_) => match Arc::clone(&deps.turns).try_acquire_owned() {
+            Ok(permit) => Some(permit),
+            Err(TryAcquireError::NoPermits) => {
+                return Err(ServiceError::unavailable("generation", Duration::from_secs(1)).into());
+            }
+            Err(TryAcquireError::Closed) => return Err(draining()),
+        },
     };
-    let tail = deps.hub.tail(scenario);
-    let writer = LogWriter::new(Arc::clone(&deps.log), tail, &deps.leases, scenario, &lease);
-    writer.tail().set_open(checkpoint.open.as_ref().map(|open| open.from));
-    let ready = Ready { scenario: Arc::new(record), writer, checkpoint, current };
-    Ok(Loaded { ready, permit })
+    Ok((checkpoint, current, permit))
 }
 
-async fn claim(deps: &GenerationDeps, record: &Scenario) -> Result<Lease, LoadError> {
+async fn claim(
+    deps: &GenerationDeps,
+    record: &Scenario,
+    patient: bool,
+) -> Result<Lease, LoadError> {
     let origin = if record.scene_count == 0 { Origin::New } else { Origin::Lost };
     let since = Instant::now();
     loop {
         let ttl = deps.config.lease_ttl;
-        match deps.log.claim(record.id, &deps.replica, ttl, origin).await? {
+        match in_time(deps.log.claim(record.id, &deps.replica, ttl, origin)).await? {
             Claim::Granted(lease) => return Ok(lease),
             Claim::Held { holder, expires_in } => {
-                if since.elapsed() + expires_in > CLAIM_PATIENCE {
-                    tracing::warn!(scenario = %record.id, holder, "lease is held elsewhere");
-                    return Err(ServiceError::unavailable("this scenario", expires_in).into());
+                if !patient || since.elapsed() > CLAIM_PATIENCE {
+                    tracing::info!(scenario = %record.id, holder, "lease is held elsewhere");
+                    let error = ServiceError::unavailable("this scenario", expires_in);
+                    return Err(LoadError { error, retry: true, held: true });
                 }
-                tokio::time::sleep(expires_in.max(Duration::from_millis(20))).await;
+                if deps.turns.is_closed() {
+                    return Err(draining());
+                }
+                tokio::time::sleep(expires_in.clamp(Duration::from_millis(20), CLAIM_AGAIN)).await;
             }
         }
     }
+}
+
+/// What is handed over must not be taken up again by who handed it over.
+fn draining() -> LoadError {
+    let error = ServiceError::unavailable("this replica", Duration::from_secs(1));
+    LoadError { error, retry: false, held: false }
 }
 
 /// For a log that was lost: numbers go on after the highest one that is stored.

@@ -4,6 +4,7 @@
 //! readers get a [`LogReader`] on the scenario's tail. A turn's way: `session` -> `turn` (provider -> parser) ->
 //! `writer` (store first, then `tail`) -> reader.
 
+mod admission;
 mod attach;
 mod checkpoint;
 mod draft;
@@ -42,7 +43,7 @@ pub use tail::{Taken, Wake};
 pub use text::{TextHandle, TextProviders, TextSpec};
 
 use lease::{KeeperArgs, Leases};
-use session::Asked;
+use session::{Asked, Stop};
 use shard::{ShardMsg, Shards};
 use tail::Hub;
 
@@ -116,6 +117,7 @@ pub fn build(parts: Parts) -> (GenerationHandle, Vec<ChildSpec>, Arc<ServiceStat
         shards: shards.clone(),
         ttl: deps.config.lease_ttl,
         every: deps.config.lease_renew,
+        turns: Arc::clone(&deps.turns),
     });
     let mut rows = vec![service];
     rows.extend(shards.children(&deps));
@@ -173,12 +175,14 @@ impl GenerationHandle {
     ) -> Result<(), ServiceError> {
         self.deps.history.find_owned(scenario, user).await?;
         let (reply, answer) = oneshot::channel();
-        if self.shards.send(scenario, ShardMsg::Stop(scenario, turn, reply)).is_err() {
+        if self.shards.send(scenario, ShardMsg::Stop(scenario, Stop { turn, reply })).is_err() {
             return Err(ServiceError::unavailable("generation", SHARD_RETRY));
         }
         match timeout(COMMAND_DEADLINE, answer).await {
             Ok(Ok(answer)) => answer,
-            _ => Err(ServiceError::timeout("generation")),
+            // The session died; whoever takes its turn up can be told to stop it.
+            Ok(Err(_)) => Err(ServiceError::unavailable("generation", Duration::from_secs(1))),
+            Err(_) => Err(ServiceError::timeout("generation")),
         }
     }
 
@@ -218,8 +222,9 @@ impl GenerationHandle {
         self.deps.turns.close();
     }
 
-    /// Ends every session at its log's head, so that another replica goes on at once.
+    /// Ends every session at its log's head, so that another replica goes on at once. Takes nothing new from now on.
     pub async fn hand_over(&self) {
+        self.refuse_turns();
         self.shards.drain().await;
     }
 

@@ -10,24 +10,27 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::Instant;
 
 use super::GenerationDeps;
 use super::checkpoint::Checkpoint;
 use super::load::{self, LoadError, Loaded};
 use super::shard::ShardMsg;
-use super::turn::{self, Accepted, Signals, TurnArgs, TurnState, Work};
+use super::turn::{self, Accepted, Answer, Outcome, Signals, TurnArgs, TurnState, Work};
 use super::writer::{LogWriter, WriteError};
 use crate::domain::ids::{ScenarioId, SceneId, TurnId};
 use crate::domain::scenario::{Choice, Scenario};
 use crate::domain::turn::{Command, Request};
 use crate::error::{Code, ServiceError};
+use crate::storage::log::Fence;
 
 /// Pen and lease are given up after this long without a turn.
 const LINGER: Duration = Duration::from_secs(5);
-/// Commands that may wait while the session loads.
+/// Commands, and stops, that may wait while the session loads.
 const MAX_WAITING: usize = 16;
+/// Shortest wait until the next look.
+const MIN_LOOK: Duration = Duration::from_secs(1);
 /// A turn that was taken up this often without success is given up.
 const MAX_ATTEMPTS: u32 = 5;
 
@@ -40,14 +43,13 @@ pub struct Current {
 
 pub enum SessionMsg {
     Command(Box<Asked>),
-    Stop {
-        turn: TurnId,
-        reply: oneshot::Sender<Result<(), ServiceError>>,
-    },
+    Stop(Stop),
     /// Take the open turn up, if there is one.
     Resume,
+    LeaseLost(Fence),
+    /// As `Resume`, from the session itself.
+    Reload,
     Loaded(Box<Result<Loaded, LoadError>>),
-    LeaseLost,
     /// Look whether anything is still to be held.
     Look,
     /// Leave everything at the log's head for another replica, then stop.
@@ -57,8 +59,14 @@ pub enum SessionMsg {
 /// A command on its way.
 pub struct Asked {
     pub request: Request,
-    pub accepted: Accepted,
+    pub accepted: oneshot::Sender<Answer>,
     pub permit: OwnedSemaphorePermit,
+}
+
+/// A reader's stop on its way.
+pub struct Stop {
+    pub turn: TurnId,
+    pub reply: oneshot::Sender<Result<(), ServiceError>>,
 }
 
 pub struct Session;
@@ -73,10 +81,17 @@ pub struct SessionState {
     args: SessionArgs,
     phase: Phase,
     waiting: VecDeque<Box<Asked>>,
+    stopping: Vec<Stop>,
     leaving: Vec<oneshot::Sender<()>>,
     used: Instant,
-    look_planned: bool,
-    load_failures: u32,
+    /// When to look next whether anything is still to be held.
+    look_at: Option<Instant>,
+    /// Messages that the shard sent here: with its own count it knows whether one is still on its way.
+    heard: u64,
+    /// Whether the load under way waits for a lease that someone else holds.
+    patient: bool,
+    /// Loads and turns that failed in a row.
+    failures: u32,
     _counted: Counted,
 }
 
@@ -111,13 +126,23 @@ pub struct Ready {
     pub current: Option<Current>,
 }
 
-struct Telling {
+pub struct Telling {
     actor: ActorId,
     scenario: Arc<Scenario>,
-    /// The turn and, unless it was taken up, its command.
     turn: TurnId,
-    asked: Option<(String, Command)>,
+    /// Its command, unless the turn was taken up.
+    pub asked: Option<Running>,
+    /// What earlier commands were answered.
+    pub answered: Checkpoint,
+    fence: Fence,
     signals: Signals,
+}
+
+/// The command of a running turn.
+pub struct Running {
+    pub key: String,
+    pub command: Command,
+    pub answer: watch::Receiver<Option<Answer>>,
 }
 
 impl Actor for Session {
@@ -135,10 +160,13 @@ impl Actor for Session {
             args,
             phase: Phase::Dormant,
             waiting: VecDeque::new(),
+            stopping: Vec::new(),
             leaving: Vec::new(),
             used: Instant::now(),
-            look_planned: false,
-            load_failures: 0,
+            look_at: None,
+            heard: 0,
+            patient: false,
+            failures: 0,
         })
     }
 
@@ -150,15 +178,24 @@ impl Actor for Session {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             SessionMsg::Command(asked) => {
+                state.heard += 1;
                 state.used = Instant::now();
                 state.command(&myself, asked).await?;
             }
-            SessionMsg::Stop { turn, reply } => {
-                let _ = reply.send(state.stop(turn));
+            SessionMsg::Stop(stop) => {
+                state.heard += 1;
+                state.stop(&myself, stop);
             }
-            SessionMsg::Resume => state.load(&myself),
+            SessionMsg::Resume => {
+                state.heard += 1;
+                state.load(&myself);
+            }
+            SessionMsg::LeaseLost(fence) => {
+                state.heard += 1;
+                state.lose(fence);
+            }
+            SessionMsg::Reload => state.load(&myself),
             SessionMsg::Loaded(loaded) => state.loaded(&myself, *loaded).await?,
-            SessionMsg::LeaseLost => state.lose(),
             SessionMsg::Look => state.look(&myself).await,
             SessionMsg::Leave(left) => {
                 state.leaving.push(left);
@@ -217,10 +254,7 @@ impl SessionState {
                     self.load(myself);
                 }
             }
-            Phase::Telling(telling) => {
-                let Asked { request, accepted, .. } = *asked;
-                let _ = accepted.send(telling.answer(&request));
-            }
+            Phase::Telling(telling) => telling.answer(&asked.request, asked.accepted),
             Phase::Ready(ready) => match ready.admit(&asked.request) {
                 Ok(None) => self.begin(myself, asked).await?,
                 Ok(Some(turn)) => drop(asked.accepted.send(Ok(turn))),
@@ -241,7 +275,9 @@ impl SessionState {
         let Asked { request, accepted, permit } = *asked;
         let Request { command, key, turn } = request;
         let key = key.unwrap_or_else(|| turn.to_string());
-        let asked = Some((key.clone(), command.clone()));
+        let (repeats, answer) = watch::channel(None);
+        let asked = Some(Running { key: key.clone(), command: command.clone(), answer });
+        let accepted = Accepted { asker: accepted, repeats };
         let work = Work::Begin { command, key, turn, accepted };
         self.tell(myself, *ready, turn, asked, work, Some(permit)).await
     }
@@ -251,12 +287,13 @@ impl SessionState {
         myself: &ActorRef<SessionMsg>,
         ready: Ready,
         turn: TurnId,
-        asked: Option<(String, Command)>,
+        asked: Option<Running>,
         work: Work,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Result<(), ActorProcessingErr> {
         let Ready { scenario, writer, checkpoint, current } = ready;
         let signals = Signals::default();
+        let (answered, fence) = (checkpoint.clone(), writer.fence());
         let args = TurnArgs {
             deps: Arc::clone(&self.args.deps),
             scenario: Arc::clone(&scenario),
@@ -268,17 +305,40 @@ impl SessionState {
             permit,
         };
         let actor = turn::spawn(args, myself.get_cell()).await?.get_id();
-        self.phase = Phase::Telling(Box::new(Telling { actor, scenario, turn, asked, signals }));
+        self.phase = Phase::Telling(Box::new(Telling {
+            actor,
+            scenario,
+            turn,
+            asked,
+            answered,
+            fence,
+            signals,
+        }));
         Ok(())
     }
 
-    fn stop(&self, turn: TurnId) -> Result<(), ServiceError> {
-        match &self.phase {
-            Phase::Telling(telling) if telling.turn == turn => {
+    fn stop(&mut self, myself: &ActorRef<SessionMsg>, stop: Stop) {
+        let answer = match &self.phase {
+            Phase::Telling(telling) if telling.turn == stop.turn => {
                 telling.signals.stop.cancel();
                 Ok(())
             }
+            // It may be about to be taken up.
+            Phase::Dormant | Phase::Loading if self.leaving.is_empty() => {
+                if self.stopping.len() < MAX_WAITING {
+                    self.stopping.push(stop);
+                    return self.load(myself);
+                }
+                Err(ServiceError::unavailable("this scenario", Duration::from_secs(1)))
+            }
             _ => Err(ServiceError::new(Code::TurnNotFound, "this turn is not running")),
+        };
+        let _ = stop.reply.send(answer);
+    }
+
+    fn serve_stops(&mut self, myself: &ActorRef<SessionMsg>) {
+        for stop in std::mem::take(&mut self.stopping) {
+            self.stop(myself, stop);
         }
     }
 
@@ -287,8 +347,10 @@ impl SessionState {
             self.phase = Phase::Loading;
             let (deps, scenario) = (Arc::clone(&self.args.deps), self.args.scenario);
             let session = myself.clone();
+            let patient = !self.waiting.is_empty() || !self.stopping.is_empty();
+            self.patient = patient;
             tokio::spawn(async move {
-                let loaded = load::load(&deps, scenario).await;
+                let loaded = load::load(&deps, scenario, patient).await;
                 let _ = session.cast(SessionMsg::Loaded(Box::new(loaded)));
             });
         }
@@ -302,22 +364,27 @@ impl SessionState {
         self.phase = Phase::Dormant;
         let Loaded { ready, permit } = match loaded {
             Ok(loaded) => loaded,
-            Err(LoadError { error, retry }) => {
+            Err(LoadError { held: true, .. }) if self.is_awaited() && !self.patient => {
+                self.load(myself);
+                self.leave(myself).await;
+                return Ok(());
+            }
+            Err(LoadError { error, retry, held }) => {
                 for asked in self.waiting.drain(..) {
                     let _ = asked.accepted.send(Err(error.clone()));
                 }
-                // Nobody else would take an open turn up as long as this session is here.
-                self.load_failures += 1;
-                if retry && self.leaving.is_empty() && self.load_failures <= MAX_ATTEMPTS {
-                    let wait = Duration::from_millis(100) * (1 << self.load_failures);
-                    myself.send_after(wait, || SessionMsg::Resume);
+                for stop in self.stopping.drain(..) {
+                    let _ = stop.reply.send(Err(error.clone()));
+                }
+                // Who holds the lease takes the open turn up.
+                if retry && !held && self.leaving.is_empty() && self.failures < MAX_ATTEMPTS {
+                    self.reload_soon(myself);
                 }
                 self.plan_look(myself);
                 self.leave(myself).await;
                 return Ok(());
             }
         };
-        self.load_failures = 0;
         if !self.leaving.is_empty() {
             ready.writer.release().await;
             self.leave(myself).await;
@@ -331,13 +398,12 @@ impl SessionState {
             }
             let work = if gone { Work::GiveUp } else { Work::Resume };
             self.tell(myself, ready, turn, None, work, permit).await?;
-            let refused = std::mem::take(&mut self.waiting);
-            for asked in refused {
-                self.command(myself, asked).await?;
-            }
-            return Ok(());
+            self.serve_stops(myself);
+            return self.serve_waiting(myself).await;
         }
+        self.failures = 0;
         self.phase = Phase::Ready(Box::new(ready));
+        self.serve_stops(myself);
         self.serve_waiting(myself).await?;
         self.plan_look(myself);
         Ok(())
@@ -371,15 +437,16 @@ impl SessionState {
         self.used = Instant::now();
         let halted = telling.signals.halt.is_cancelled();
         match ended.and_then(TurnState::into_outcome) {
-            Some(outcome) if halted => outcome.writer.release().await,
+            Some(outcome) if halted || outcome.doubtful => outcome.writer.release().await,
             Some(outcome) => {
-                let super::turn::Outcome { writer, checkpoint, current } = *outcome;
+                self.failures = 0;
+                let Outcome { writer, checkpoint, current, .. } = *outcome;
                 let scenario = telling.scenario;
                 self.phase =
                     Phase::Ready(Box::new(Ready { scenario, writer, checkpoint, current }));
             }
             // It died or lost its pen: what the log says now decides how to go on.
-            None if !halted => self.load(myself),
+            None if !halted => self.reload_soon(myself),
             None => {}
         }
         self.plan_look(myself);
@@ -387,26 +454,43 @@ impl SessionState {
         Ok(())
     }
 
-    /// Someone else may own the log: nothing may be written any more.
-    fn lose(&mut self) {
+    fn is_awaited(&self) -> bool {
+        self.leaving.is_empty() && !(self.waiting.is_empty() && self.stopping.is_empty())
+    }
+
+    /// Tries again after a failure, the later the more of them there were.
+    fn reload_soon(&mut self, myself: &ActorRef<SessionMsg>) {
+        let wait = Duration::from_millis(50) * (1 << self.failures.min(6));
+        self.failures = self.failures.saturating_add(1);
+        myself.send_after(wait, || SessionMsg::Reload);
+    }
+
+    /// Someone else may own the log: nothing may be written any more with the pen of that claim.
+    fn lose(&mut self, fence: Fence) {
         match &self.phase {
-            Phase::Telling(telling) => telling.signals.halt.cancel(),
-            Phase::Ready(_) => self.phase = Phase::Dormant,
-            Phase::Dormant | Phase::Loading => {}
+            Phase::Telling(telling) if telling.fence == fence => telling.signals.halt.cancel(),
+            Phase::Ready(ready) if ready.writer.fence() == fence => self.phase = Phase::Dormant,
+            _ => {}
         }
     }
 
+    /// Plans a look for when something may be given up, unless an earlier one is planned.
     fn plan_look(&mut self, myself: &ActorRef<SessionMsg>) {
-        if !self.look_planned {
-            self.look_planned = true;
-            let idle = self.args.deps.config.idle_timeout;
-            let held = matches!(self.phase, Phase::Ready(_));
-            myself.send_after(if held { LINGER.min(idle) } else { idle }, || SessionMsg::Look);
+        let idle = self.args.deps.config.idle_timeout;
+        let held = matches!(self.phase, Phase::Ready(_));
+        let wait = if held { LINGER.min(idle) } else { idle };
+        let due = (self.used + wait).max(Instant::now() + MIN_LOOK);
+        if self.look_at.is_none_or(|planned| planned > due) {
+            self.look_at = Some(due);
+            myself.send_after(due - Instant::now(), || SessionMsg::Look);
         }
     }
 
     async fn look(&mut self, myself: &ActorRef<SessionMsg>) {
-        self.look_planned = false;
+        // A look that was planned before an earlier one is none any more.
+        if self.look_at.take_if(|due| *due <= Instant::now()).is_none() {
+            return;
+        }
         let unused = self.used.elapsed();
         if matches!(self.phase, Phase::Ready(_))
             && unused >= LINGER.min(self.args.deps.config.idle_timeout)
@@ -419,7 +503,10 @@ impl SessionState {
             Phase::Dormant if unused >= self.args.deps.config.idle_timeout => {
                 // The shard forgets this session before it stops, so that no command gets lost.
                 let (scenario, actor) = (self.args.scenario, myself.get_id());
-                let _ = self.args.shard.cast(ShardMsg::Unused { scenario, actor });
+                let heard = self.heard;
+                let _ = self.args.shard.cast(ShardMsg::Unused { scenario, actor, heard });
+                // It refuses if something is on its way here.
+                self.plan_look(myself);
             }
             Phase::Telling(_) | Phase::Loading => {}
             _ => self.plan_look(myself),
@@ -447,64 +534,5 @@ impl SessionState {
             let _ = left.send(());
         }
         myself.stop(None);
-    }
-}
-
-impl Ready {
-    /// Whether the command may become a turn; `Some` is the answer that it got before.
-    fn admit(&self, request: &Request) -> Result<Option<TurnId>, ServiceError> {
-        let key = request.key.clone().unwrap_or_else(|| request.turn.to_string());
-        if let Some(turn) = self.checkpoint.find_answer(&key, &request.command)? {
-            return Ok(Some(turn));
-        }
-        match &request.command {
-            Command::Begin if self.checkpoint.next_scene > SceneId::FIRST => {
-                Err(ServiceError::new(Code::Conflict, "this scenario has begun already"))
-            }
-            Command::Begin
-            | Command::Retry { .. }
-            | Command::Edit { .. }
-            | Command::Jump { .. } => Ok(None),
-            Command::Say { scene, .. } => self.at(*scene).map(|_| None),
-            Command::Choose { scene, choice } => {
-                let current = self.at(*scene)?;
-                match current.choices.iter().any(|offered| offered.id == *choice) {
-                    true => Ok(None),
-                    false => Err(ServiceError::invalid_field("choice", "is not offered here")),
-                }
-            }
-        }
-    }
-
-    fn at(&self, scene: SceneId) -> Result<&Current, ServiceError> {
-        match &self.current {
-            Some(current) if current.scene == scene => Ok(current),
-            Some(current) if scene >= self.checkpoint.next_scene || current.scene.0 == 0 => {
-                Err(ServiceError::scene_not_found())
-            }
-            Some(current) => Err(ServiceError::new(
-                Code::StaleScene,
-                format!("the story goes on from {} now", current.scene),
-            )),
-            None => Err(ServiceError::scene_not_found()),
-        }
-    }
-}
-
-impl Telling {
-    /// A repeat of the running command gets its answer, anything else has to wait.
-    fn answer(&self, request: &Request) -> Result<TurnId, ServiceError> {
-        if let Some((key, command)) = &self.asked
-            && request.key.as_ref() == Some(key)
-        {
-            return match *command == request.command {
-                true => Ok(self.turn),
-                false => Err(ServiceError::new(
-                    Code::IdempotencyConflict,
-                    "this idempotency key was used for another command",
-                )),
-            };
-        }
-        Err(ServiceError::new(Code::TurnInProgress, "a turn of this scenario is running"))
     }
 }

@@ -4,6 +4,7 @@
 //! knew is in the log, so a shard that dies takes no more than the sockets' patience.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,22 +13,23 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
 use super::GenerationDeps;
-use super::session::{Asked, Session, SessionArgs, SessionMsg};
+use super::session::{Asked, Session, SessionArgs, SessionMsg, Stop};
 use crate::actors::supervisor::ChildSpec;
-use crate::domain::ids::{ScenarioId, TurnId};
-use crate::error::ServiceError;
+use crate::domain::ids::ScenarioId;
+use crate::storage::log::Fence;
 
 pub enum ShardMsg {
     Command(ScenarioId, Box<Asked>),
-    Stop(ScenarioId, TurnId, oneshot::Sender<Result<(), ServiceError>>),
+    Stop(ScenarioId, Stop),
     Resume(ScenarioId),
-    LeaseLost(ScenarioId),
+    LeaseLost(ScenarioId, Fence),
     /// The session leaves its scenario alone; told when it has.
     Leave(ScenarioId, oneshot::Sender<()>),
-    /// A session has nothing to do any more.
+    /// A session has nothing to do any more, and has heard so many messages from here.
     Unused {
         scenario: ScenarioId,
         actor: ActorId,
+        heard: u64,
     },
     /// Hand every session over, then tell.
     Drain(oneshot::Sender<()>),
@@ -122,8 +124,21 @@ struct ShardArgs {
 
 struct ShardState {
     deps: Arc<GenerationDeps>,
-    sessions: HashMap<ScenarioId, ActorRef<SessionMsg>>,
+    sessions: HashMap<ScenarioId, Live>,
     scenarios: HashMap<ActorId, ScenarioId>,
+}
+
+struct Live {
+    session: ActorRef<SessionMsg>,
+    /// Messages sent to it.
+    sent: u64,
+}
+
+impl Live {
+    fn tell(&mut self, message: SessionMsg) {
+        self.sent += 1;
+        let _ = self.session.cast(message);
+    }
 }
 
 impl Actor for Shard {
@@ -150,37 +165,36 @@ impl Actor for Shard {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ShardMsg::Command(scenario, asked) => {
-                let session = state.session(&myself, scenario).await?;
-                let _ = session.cast(SessionMsg::Command(asked));
+                state.session(&myself, scenario).await?.tell(SessionMsg::Command(asked));
             }
             ShardMsg::Resume(scenario) => {
-                let session = state.session(&myself, scenario).await?;
-                let _ = session.cast(SessionMsg::Resume);
+                state.session(&myself, scenario).await?.tell(SessionMsg::Resume);
             }
-            ShardMsg::Stop(scenario, turn, reply) => {
-                let session = state.session(&myself, scenario).await?;
-                let _ = session.cast(SessionMsg::Stop { turn, reply });
+            ShardMsg::Stop(scenario, stop) => {
+                state.session(&myself, scenario).await?.tell(SessionMsg::Stop(stop));
             }
-            ShardMsg::LeaseLost(scenario) => {
-                if let Some(session) = state.sessions.get(&scenario) {
-                    let _ = session.cast(SessionMsg::LeaseLost);
+            ShardMsg::LeaseLost(scenario, fence) => {
+                if let Some(live) = state.sessions.get_mut(&scenario) {
+                    live.tell(SessionMsg::LeaseLost(fence));
                 }
             }
-            ShardMsg::Leave(scenario, left) => match state.forget(scenario) {
-                Some(session) => drop(session.cast(SessionMsg::Leave(left))),
+            ShardMsg::Leave(scenario, left) => match state.sessions.remove(&scenario) {
+                Some(live) => drop(live.session.cast(SessionMsg::Leave(left))),
                 None => drop(left.send(())),
             },
-            ShardMsg::Unused { scenario, actor } => {
-                if state.sessions.get(&scenario).is_some_and(|known| known.get_id() == actor)
-                    && let Some(session) = state.forget(scenario)
+            ShardMsg::Unused { scenario, actor, heard } => {
+                // What it has not heard yet would die with it.
+                let idle = |live: &Live| live.session.get_id() == actor && live.sent == heard;
+                if state.sessions.get(&scenario).is_some_and(idle)
+                    && let Some(live) = state.sessions.remove(&scenario)
                 {
-                    session.stop(None);
+                    live.session.stop(None);
                 }
             }
             ShardMsg::Drain(drained) => {
-                let leaving = state.sessions.drain().map(|(_, session)| {
+                let leaving = state.sessions.drain().map(|(_, live)| {
                     let (left, done) = oneshot::channel();
-                    let _ = session.cast(SessionMsg::Leave(left));
+                    let _ = live.session.cast(SessionMsg::Leave(left));
                     done
                 });
                 let leaving: Vec<_> = leaving.collect();
@@ -208,7 +222,7 @@ impl Actor for Shard {
             _ => return Ok(()),
         };
         if let Some(scenario) = state.scenarios.remove(&who.get_id()) {
-            let known = state.sessions.get(&scenario).map(|session| session.get_id());
+            let known = state.sessions.get(&scenario).map(|live| live.session.get_id());
             if known == Some(who.get_id()) {
                 state.sessions.remove(&scenario);
             }
@@ -223,19 +237,15 @@ impl ShardState {
         &mut self,
         myself: &ActorRef<ShardMsg>,
         scenario: ScenarioId,
-    ) -> Result<ActorRef<SessionMsg>, ActorProcessingErr> {
-        if let Some(session) = self.sessions.get(&scenario) {
-            return Ok(session.clone());
-        }
+    ) -> Result<&mut Live, ActorProcessingErr> {
+        let vacant = match self.sessions.entry(scenario) {
+            Entry::Occupied(known) => return Ok(known.into_mut()),
+            Entry::Vacant(vacant) => vacant,
+        };
         let args = SessionArgs { scenario, deps: Arc::clone(&self.deps), shard: myself.clone() };
         let (session, _) = Actor::spawn_linked(None, Session, args, myself.get_cell()).await?;
         self.scenarios.insert(session.get_id(), scenario);
-        self.sessions.insert(scenario, session.clone());
-        Ok(session)
-    }
-
-    fn forget(&mut self, scenario: ScenarioId) -> Option<ActorRef<SessionMsg>> {
-        self.sessions.remove(&scenario)
+        Ok(vacant.insert(Live { session, sent: 0 }))
     }
 
     /// Memory of a crowd that has left.

@@ -106,6 +106,10 @@ impl TextHandle {
         let opened = self.pool.call(|reply| Job::Open(Box::new(request), reply)).await;
         opened.map_err(|error| match error.code {
             Code::ProviderUnavailable => error.message.into_owned(),
+            // Its queue is full.
+            Code::ServiceUnavailable if self.circuit() == Some(State::Closed) => {
+                "overloaded".into()
+            }
             Code::ServiceUnavailable => "circuit_open".into(),
             Code::Timeout => "timeout".into(),
             _ => "internal".into(),
@@ -113,9 +117,14 @@ impl TextHandle {
     }
 
     /// Reports what went wrong in a stream that had been opened. Only the provider's own failures count.
-    pub async fn report(&self, error: ProviderError) {
+    ///
+    /// Nobody waits for it: its worker may be busy with the very provider that just failed.
+    pub fn report(&self, error: ProviderError) {
         if error.kind.is_dependency_failure() {
-            let _ = self.pool.call(|reply| Job::Failed(error, reply)).await;
+            let pool = self.pool.clone();
+            tokio::spawn(async move {
+                let _ = pool.call(|reply| Job::Failed(error, reply)).await;
+            });
         } else {
             tracing::warn!(provider = self.name, %error, "provider refused a request");
         }

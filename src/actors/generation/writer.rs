@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::checkpoint::Checkpoint;
 use super::lease::{LeaseGuard, Leases};
@@ -17,6 +17,9 @@ const RETRY_MIN: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// Longest that an append is tried: a turn pauses this long for its log.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest that one call of the log may take. An append that took longer may have happened: it is tried again, and
+/// its numbers tell.
+const CALL_DEADLINE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
@@ -56,6 +59,11 @@ impl LogWriter {
             head: lease.extent.head,
             _registered: leases.register(scenario, lease.fence),
         }
+    }
+
+    /// The claim that this pen belongs to.
+    pub fn fence(&self) -> Fence {
+        self.fence
     }
 
     /// `seq` of the newest event.
@@ -101,8 +109,7 @@ impl LogWriter {
     }
 
     async fn store(&self, batch: Batch) -> Result<(), WriteError> {
-        let first = self.log.append(self.scenario, self.fence, batch.clone()).await;
-        let mut error = match first {
+        let mut error = match self.try_store(batch.clone()).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
@@ -122,7 +129,7 @@ impl LogWriter {
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(RETRY_MAX);
-            error = match self.log.append(self.scenario, self.fence, batch.clone()).await {
+            error = match self.try_store(batch.clone()).await {
                 Ok(()) => return Ok(()),
                 // The fence still holds, so it was an earlier try of ours that got through.
                 Err(LogError::OutOfSequence { head })
@@ -135,9 +142,14 @@ impl LogWriter {
         }
     }
 
+    async fn try_store(&self, batch: Batch) -> Result<(), LogError> {
+        in_time(self.log.append(self.scenario, self.fence, batch)).await
+    }
+
     /// Forgets events up to `up_to`; a failure is only logged, it will be tried again with the next turn.
     pub async fn trim(&self, up_to: u64) {
-        if let Err(error) = self.log.trim(self.scenario, self.fence, up_to.min(self.head)).await {
+        let trimmed = self.log.trim(self.scenario, self.fence, up_to.min(self.head));
+        if let Err(error) = in_time(trimmed).await {
             tracing::warn!(scenario = %self.scenario, %error, "log was not trimmed");
         }
     }
@@ -152,9 +164,17 @@ impl LogWriter {
 
     /// Gives the lease up, so that another replica may go on at once.
     pub async fn release(self) {
-        if let Err(error) = self.log.release(self.scenario, self.fence).await {
+        if let Err(error) = in_time(self.log.release(self.scenario, self.fence)).await {
             tracing::warn!(scenario = %self.scenario, %error, "lease was not released");
         }
+    }
+}
+
+/// A log that does not answer is as good as away.
+pub async fn in_time<T>(call: impl Future<Output = Result<T, LogError>>) -> Result<T, LogError> {
+    match timeout(CALL_DEADLINE, call).await {
+        Ok(answer) => answer,
+        Err(_) => Err(LogError::Unavailable("no answer in time".into())),
     }
 }
 
@@ -170,7 +190,7 @@ pub async fn read_events(
     let mut events = Vec::new();
     let mut next = from;
     while next <= to {
-        let page = log.read(scenario, next - 1, PAGE_BYTES).await;
+        let page = in_time(log.read(scenario, next - 1, PAGE_BYTES)).await;
         let page = page.map_err(|error| broken(error.to_string()))?;
         let frames = page.map(|page| page.frames).unwrap_or_default();
         if frames.first().is_none_or(|(seq, _)| *seq != next) {

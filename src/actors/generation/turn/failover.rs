@@ -20,6 +20,10 @@ use crate::domain::turn_format::{MIN_CHOICES, TurnParser};
 use crate::error::{Code, ServiceError};
 use crate::providers::text::{EndReason, ProviderError, ProviderErrorKind, TextStream};
 
+/// Longest that a turn waits for the last provider: it can be away only while its service is restarted.
+const LAST_PATIENCE: Duration = Duration::from_secs(30);
+const LAST_AGAIN: Duration = Duration::from_millis(100);
+
 /// How the telling ended.
 enum Told {
     Whole(Finish),
@@ -43,6 +47,7 @@ impl Running {
     ) -> Result<(), WriteError> {
         let since = Instant::now();
         let told = match self.checkpoint.open.as_ref().and_then(|open| open.finish) {
+            Some(Finish::Failed) => Told::Broken,
             Some(finish) => Told::Whole(finish),
             None => self.tell_by_all(&mut draft, context).await?,
         };
@@ -75,12 +80,19 @@ impl Running {
         let wanted = self.scenario.provider.clone();
         let mut reason = "circuit_open".to_owned();
         let mut finish = Finish::Complete;
-        for text in self.deps.texts.candidates(wanted.as_deref()) {
+        let mut candidates = self.deps.texts.candidates(wanted.as_deref());
+        // A turn that was taken up goes on with whom it had got to, not with those that it has left already.
+        let writer = draft.authors.last().map(|author| author.provider.as_str());
+        let reached = candidates.iter().position(|text| Some(text.name.as_str()) == writer);
+        candidates.drain(..reached.unwrap_or(0));
+        let count = candidates.len();
+        for (at, text) in candidates.into_iter().enumerate() {
             if draft.text_done && draft.choices.len() >= MIN_CHOICES {
                 break;
             }
             self.name_author(draft, &text, &reason).await?;
-            let stream = match self.open(draft, context, &text).await {
+            let patience = if at + 1 == count { LAST_PATIENCE } else { Duration::ZERO };
+            let stream = match self.open(draft, context, &text, patience).await {
                 Opened::Stream(stream) => stream,
                 Opened::Refused(why) => {
                     reason = why;
@@ -109,12 +121,12 @@ impl Running {
                     self.usage += usage;
                     let empty = ProviderError::new(ProviderErrorKind::Protocol, "an empty scene");
                     reason = empty.kind.as_str().into();
-                    text.report(empty).await;
+                    text.report(empty);
                 }
                 Ended::Failed(error) => {
                     tracing::warn!(scenario = %self.scenario.id, provider = text.name, %error, off = draft.units, "stream broke off");
                     reason = error.kind.as_str().into();
-                    text.report(error).await;
+                    text.report(error);
                 }
                 Ended::Stopped => return Ok(Told::Whole(Finish::Stopped)),
                 Ended::Halted => return Ok(Told::Halted),
@@ -145,16 +157,30 @@ impl Running {
         self.log(draft, &[failover]).await
     }
 
-    async fn open(&self, draft: &Draft, context: &Context, text: &TextHandle) -> Opened {
+    async fn open(
+        &self,
+        draft: &Draft,
+        context: &Context,
+        text: &TextHandle,
+        patience: Duration,
+    ) -> Opened {
         let request = self.request(draft, context, &text.name);
+        let since = Instant::now();
+        let opened = async {
+            loop {
+                match text.open(request.clone()).await {
+                    Ok(stream) => return Opened::Stream(stream),
+                    Err(reason) if since.elapsed() >= patience => return Opened::Refused(reason),
+                    Err(_) => tokio::time::sleep(LAST_AGAIN).await,
+                }
+            }
+        };
+        // What the reader was promised comes first: a stop is not left to another owner.
         tokio::select! {
             biased;
-            () = self.signals.halt.cancelled() => Opened::Ended(Told::Halted),
             () = self.signals.stop.cancelled() => Opened::Ended(Told::Whole(Finish::Stopped)),
-            opened = text.open(request) => match opened {
-                Ok(stream) => Opened::Stream(stream),
-                Err(reason) => Opened::Refused(reason),
-            },
+            () = self.signals.halt.cancelled() => Opened::Ended(Told::Halted),
+            opened = opened => opened,
         }
     }
 
@@ -203,7 +229,12 @@ impl Running {
         let since = Instant::now();
         let mut wait = Duration::from_millis(50);
         loop {
-            let error = match attempt(self).await {
+            let settled = tokio::select! {
+                biased;
+                () = self.signals.halt.cancelled() => return None,
+                settled = attempt(self) => settled,
+            };
+            let error = match settled {
                 Err(error) if error.code.retryable() => error,
                 settled => return Some(settled),
             };

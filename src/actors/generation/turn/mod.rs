@@ -12,7 +12,7 @@ mod script;
 use std::sync::Arc;
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::GenerationDeps;
@@ -33,8 +33,22 @@ pub struct Signals {
     pub halt: CancellationToken,
 }
 
-/// Answer to the command that starts a turn, once its first event is in the log.
-pub type Accepted = oneshot::Sender<Result<TurnId, ServiceError>>;
+/// Answer to a command.
+pub type Answer = Result<TurnId, ServiceError>;
+
+/// Where the command that starts a turn is answered, once its first event is in the log.
+pub struct Accepted {
+    pub asker: oneshot::Sender<Answer>,
+    /// For those who repeat the command meanwhile.
+    pub repeats: watch::Sender<Option<Answer>>,
+}
+
+impl Accepted {
+    pub fn send(self, answer: Answer) {
+        self.repeats.send_replace(Some(answer.clone()));
+        let _ = self.asker.send(answer);
+    }
+}
 
 pub enum Work {
     Begin {
@@ -66,6 +80,8 @@ pub struct Outcome {
     pub writer: LogWriter,
     pub checkpoint: Checkpoint,
     pub current: Option<Current>,
+    /// A store did not say what it did: `current` may not be what is stored.
+    pub doubtful: bool,
 }
 
 /// Why a turn ended without an outcome.

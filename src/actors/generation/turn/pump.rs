@@ -17,7 +17,7 @@ use crate::domain::event::Event;
 use crate::domain::overlap::OverlapTrimmer;
 use crate::domain::scenario::{Choice, Usage};
 use crate::domain::turn_format::{Piece, ProseVerdict, TurnParser};
-use crate::providers::text::{EndReason, ProviderError, TextChunk, TextStream};
+use crate::providers::text::{EndReason, ProviderError, ProviderErrorKind, TextChunk, TextStream};
 
 /// Text that is logged without waiting for more.
 const FULL_BYTES: usize = 8 * 1024;
@@ -72,8 +72,8 @@ impl Pump<'_> {
         let ended = loop {
             let chunk = tokio::select! {
                 biased;
-                () = &mut halt => break Ended::Halted,
                 () = &mut stop => break Ended::Stopped,
+                () = &mut halt => break Ended::Halted,
                 chunk = stream.next() => chunk,
             };
             if let Some(ended) = reading.take(self.draft, chunk) {
@@ -87,8 +87,8 @@ impl Pump<'_> {
                 timer.as_mut().reset(Instant::now() + self.coalesce);
                 tokio::select! {
                     biased;
-                    () = &mut halt => break Ended::Halted,
                     () = &mut stop => break Ended::Stopped,
+                    () = &mut halt => break Ended::Halted,
                     () = &mut timer => {}
                 }
             }
@@ -143,7 +143,10 @@ impl Reading {
                 return Some(self.finish(draft));
             }
             Some(Err(error)) => return Some(Ended::Failed(error)),
-            None => return Some(self.finish(draft)),
+            None => {
+                let error = "the stream ended without saying so";
+                return Some(Ended::Failed(ProviderError::new(ProviderErrorKind::Protocol, error)));
+            }
         };
         let parser = self.parser.as_mut()?;
         let pending = &mut self.pending;
@@ -180,9 +183,12 @@ impl Reading {
 impl Pending {
     fn add(&mut self, draft: &Draft, piece: Piece<'_>) {
         let turn = draft.turn;
+        let silent =
+            self.text.is_empty() && self.text_off.max(draft.units) == 0 && !draft.text_done;
         match piece {
             Piece::Text(text) => self.text.push_str(text),
-            Piece::ProseDone if self.text.is_empty() && self.text_off.max(draft.units) == 0 => {}
+            // Choices without a scene are none: the next provider writes both.
+            _ if silent => {}
             Piece::ProseDone => self.end_text(draft),
             // Whether they suffice is for the script to judge.
             Piece::ChoicesDone => {}

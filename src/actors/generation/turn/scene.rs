@@ -7,7 +7,7 @@ use crate::actors::generation::draft::Draft;
 use crate::actors::generation::session::Current;
 use crate::actors::generation::writer::WriteError;
 use crate::domain::event::Event;
-use crate::domain::ids::SceneId;
+use crate::domain::ids::{SceneId, TurnId};
 use crate::domain::patch;
 use crate::domain::scenario::{Author, Finish, Scene, content_hash};
 use crate::error::{Code, ServiceError};
@@ -23,11 +23,11 @@ impl Running {
         self.close_draft(&mut draft, finish).await?;
         let scene = Arc::new(self.scene(&draft, context, finish));
         match self.store(&scene).await {
-            Some(Ok(())) => {
+            Some(Ok(scene)) => {
                 let done = Event::TurnDone {
                     turn: draft.turn,
-                    scene: draft.scene,
-                    finish,
+                    scene: scene.id,
+                    finish: scene.finish,
                     usage: scene.usage,
                     hash: scene.hash.clone(),
                 };
@@ -36,7 +36,7 @@ impl Running {
                 self.trim().await;
                 Ok(())
             }
-            Some(Err(error)) => self.close_failed(&draft, error).await,
+            Some(Err(error)) => self.close_failed(draft.turn, error).await,
             None => Ok(()),
         }
     }
@@ -55,7 +55,7 @@ impl Running {
             self.close_draft(&mut draft, Finish::Failed).await?;
             let scene = Arc::new(self.scene(&draft, context, Finish::Failed));
             match self.store(&scene).await {
-                Some(Ok(())) => {
+                Some(Ok(scene)) => {
                     self.current =
                         Some(Current { scene: scene.id, choices: scene.choices.clone() });
                 }
@@ -65,7 +65,7 @@ impl Running {
                 None => return Ok(()),
             }
         }
-        self.close_failed(draft, error).await
+        self.close_failed(draft.turn, error).await
     }
 
     /// Says that text and choices will not grow any more, and makes sure that a successor knows why.
@@ -95,7 +95,10 @@ impl Running {
         if let Some(changes) = &draft.patch {
             patch::merge(&mut state, changes);
         }
-        let authors = draft.authors.iter().map(|author| {
+        // Who wrote nothing is no author, unless nobody wrote anything.
+        let ends = draft.authors.iter().skip(1).map(|next| next.off).chain([draft.units]);
+        let wrote = |(author, end): &(&Author, usize)| author.off < *end || draft.units == 0;
+        let authors = draft.authors.iter().zip(ends).filter(wrote).map(|(author, _)| {
             let model = match self.deps.texts.find(&author.provider) {
                 Some(text) if author.model.is_empty() => self.model_of(&text.name, &text.model),
                 _ => author.model.clone(),
@@ -119,22 +122,29 @@ impl Running {
         }
     }
 
-    /// Waits for the store as long as configured. `None`: halted meanwhile; whoever takes the turn up stores it.
-    async fn store(&self, scene: &Arc<Scene>) -> Option<Result<(), ServiceError>> {
+    /// Waits for the store as long as configured; gives the scene as it is stored. `None`: halted meanwhile; whoever
+    /// takes the turn up stores it.
+    async fn store(&mut self, scene: &Arc<Scene>) -> Option<Result<Arc<Scene>, ServiceError>> {
+        let stored = self.try_store(scene).await;
+        self.doubtful |= matches!(stored, Some(Err(_)));
+        stored
+    }
+
+    async fn try_store(&self, scene: &Arc<Scene>) -> Option<Result<Arc<Scene>, ServiceError>> {
         let put = self.patiently(|running| running.deps.history.put_scene(Arc::clone(scene)));
-        match put.await {
+        match put.await? {
             // Stored before, by an owner that died before it could say so.
-            Some(Err(error)) if error.code == Code::Conflict => {
+            Err(error) if error.code == Code::Conflict => {
                 let stored = self.patiently(|running| running.stored(scene.id)).await?;
                 Some(match stored {
                     Ok(Some(stored)) if stored.turn == scene.turn && stored.hash == scene.hash => {
-                        Ok(())
+                        Ok(Arc::new(stored))
                     }
                     Ok(_) => Err(error),
                     Err(error) => Err(error),
                 })
             }
-            settled => settled,
+            settled => Some(settled.map(|()| Arc::clone(scene))),
         }
     }
 
@@ -142,10 +152,14 @@ impl Running {
         self.deps.history.find_scene(self.scenario.id, scene).await
     }
 
-    async fn close_failed(&mut self, draft: &Draft, error: ServiceError) -> Result<(), WriteError> {
-        tracing::error!(scenario = %self.scenario.id, turn = %draft.turn, %error, "turn failed");
+    pub(super) async fn close_failed(
+        &mut self,
+        turn: TurnId,
+        error: ServiceError,
+    ) -> Result<(), WriteError> {
+        tracing::error!(scenario = %self.scenario.id, %turn, %error, "turn failed");
         self.close(Event::TurnFailed {
-            turn: draft.turn,
+            turn,
             error: error.code.as_str().into(),
             message: error.message.into_owned(),
             retryable: error.code.retryable(),

@@ -30,6 +30,7 @@ pub(super) struct Running {
     pub current: Option<Current>,
     pub signals: Signals,
     pub usage: Usage,
+    pub doubtful: bool,
 }
 
 /// What came before the scene.
@@ -59,8 +60,9 @@ impl From<WriteError> for Refusal {
 
 pub(super) async fn run(args: TurnArgs) -> Result<Outcome, TurnError> {
     let TurnArgs { deps, scenario, writer, checkpoint, current, work, signals, permit } = args;
+    let usage = Usage::default();
     let mut running =
-        Running { deps, scenario, writer, checkpoint, current, signals, usage: Usage::default() };
+        Running { deps, scenario, writer, checkpoint, current, signals, usage, doubtful: false };
     match work {
         Work::Begin { command: Command::Jump { scene }, key, turn, accepted } => {
             let jumped = running.jump(scene, key, turn).await;
@@ -75,9 +77,10 @@ pub(super) async fn run(args: TurnArgs) -> Result<Outcome, TurnError> {
         Work::Resume => running.resume(None).await?,
         Work::GiveUp => running.resume(Some(ServiceError::internal())).await?,
     }
+    running.hand_over().await?;
     drop(permit);
-    let Running { writer, checkpoint, current, .. } = running;
-    Ok(Outcome { writer, checkpoint, current })
+    let Running { writer, checkpoint, current, doubtful, .. } = running;
+    Ok(Outcome { writer, checkpoint, current, doubtful })
 }
 
 impl Running {
@@ -90,16 +93,16 @@ impl Running {
     ) -> Result<Option<T>, WriteError> {
         match begun {
             Ok(begun) => {
-                let _ = accepted.send(Ok(turn));
+                accepted.send(Ok(turn));
                 Ok(Some(begun))
             }
             Err(Refusal::Caller(error)) => {
-                let _ = accepted.send(Err(error));
+                accepted.send(Err(error));
                 Ok(None)
             }
             Err(Refusal::Write(error)) => {
                 let retry = self.deps.config.lease_ttl;
-                let _ = accepted.send(Err(ServiceError::unavailable("event log", retry)));
+                accepted.send(Err(ServiceError::unavailable("event log", retry)));
                 Err(error)
             }
         }
@@ -156,6 +159,8 @@ impl Running {
             Command::Say { scene, text } => {
                 (Some(*scene), Via::Say { text: text.trim().to_owned() })
             }
+            // A first turn that left no scene can only be told again.
+            Command::Retry { .. } if self.current.is_none() => (None, Via::Prompt),
             Command::Retry { scene: of } => {
                 let told = self.find_scene(*of).await?;
                 let (choice, text) = self.action(told.via).await?;
@@ -263,8 +268,14 @@ impl Running {
         let (from, parent, turn) = (open.from, open.parent, open.turn);
         let checkpoint = self.checkpoint.clone();
         self.writer.append(&[], Some(&checkpoint)).await?;
-        let events = self.writer.read_from(from).await?;
-        let draft = Draft::fold(&events).ok_or(TurnError::Unreadable)?;
+        let draft = match self.draft(from).await {
+            Ok(draft) => draft,
+            Err(error) => {
+                let Some(failed) = failed else { return Err(error) };
+                // It has to end all the same.
+                return Ok(self.close_failed(turn, failed).await?);
+            }
+        };
         tracing::info!(scenario = %self.scenario.id, %turn, shown = draft.units, "turn taken up");
         metrics::counter!("whatif_turns_resumed_total").increment(1);
         // The interrupted call's bill is not known any more; what it wrote is.
@@ -278,6 +289,25 @@ impl Running {
             Some(Err(error)) => Ok(self.fail(&draft, None, error).await?),
             None => Ok(()),
         }
+    }
+
+    /// The open turn's scene as far as the log holds it.
+    async fn draft(&self, from: u64) -> Result<Draft, TurnError> {
+        let events = self.writer.read_from(from).await?;
+        Draft::fold(&events).ok_or(TurnError::Unreadable)
+    }
+
+    /// A turn that is left to another owner in good order has not failed: it was no attempt.
+    async fn hand_over(&mut self) -> Result<(), WriteError> {
+        if self.signals.halt.is_cancelled()
+            && let Some(open) = &mut self.checkpoint.open
+            && open.attempts > 0
+        {
+            open.attempts -= 1;
+            let checkpoint = self.checkpoint.clone();
+            self.writer.append(&[], Some(&checkpoint)).await?;
+        }
+        Ok(())
     }
 
     /// Goes to a scene that exists: the log shows it once more, whole.
