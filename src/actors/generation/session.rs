@@ -209,18 +209,15 @@ impl SessionState {
         }
         match &self.phase {
             Phase::Dormant | Phase::Loading => {
-                if self.waiting.len() >= MAX_WAITING {
-                    let busy = ServiceError::unavailable("this scenario", Duration::from_secs(1));
-                    let _ = asked.accepted.send(Err(busy));
-                } else {
-                    self.waiting.push_back(asked);
-                    self.load(myself);
+                self.wait(asked);
+                self.load(myself);
+            }
+            Phase::Telling(telling) => match telling.answer(&asked.request) {
+                Err(error) if error.code == Code::TurnInProgress && telling.is_over() => {
+                    self.wait(asked);
                 }
-            }
-            Phase::Telling(telling) => {
-                let Asked { request, accepted, .. } = *asked;
-                let _ = accepted.send(telling.answer(&request));
-            }
+                answer => drop(asked.accepted.send(answer)),
+            },
             Phase::Ready(ready) => match ready.admit(&asked.request) {
                 Ok(None) => self.begin(myself, asked).await?,
                 Ok(Some(turn)) => drop(asked.accepted.send(Ok(turn))),
@@ -228,6 +225,16 @@ impl SessionState {
             },
         }
         Ok(())
+    }
+
+    /// Keeps a command until it can be looked at.
+    fn wait(&mut self, asked: Box<Asked>) {
+        if self.waiting.len() >= MAX_WAITING {
+            let busy = ServiceError::unavailable("this scenario", Duration::from_secs(1));
+            let _ = asked.accepted.send(Err(busy));
+        } else {
+            self.waiting.push_back(asked);
+        }
     }
 
     async fn begin(
@@ -331,11 +338,7 @@ impl SessionState {
             }
             let work = if gone { Work::GiveUp } else { Work::Resume };
             self.tell(myself, ready, turn, None, work, permit).await?;
-            let refused = std::mem::take(&mut self.waiting);
-            for asked in refused {
-                self.command(myself, asked).await?;
-            }
-            return Ok(());
+            return self.serve_waiting(myself).await;
         }
         self.phase = Phase::Ready(Box::new(ready));
         self.serve_waiting(myself).await?;
@@ -347,9 +350,8 @@ impl SessionState {
         &mut self,
         myself: &ActorRef<SessionMsg>,
     ) -> Result<(), ActorProcessingErr> {
-        while !matches!(self.phase, Phase::Dormant | Phase::Loading)
-            && let Some(asked) = self.waiting.pop_front()
-        {
+        // Some may have to wait once more.
+        for asked in std::mem::take(&mut self.waiting) {
             self.command(myself, asked).await?;
         }
         Ok(())
@@ -382,6 +384,7 @@ impl SessionState {
             None if !halted => self.load(myself),
             None => {}
         }
+        self.serve_waiting(myself).await?;
         self.plan_look(myself);
         self.leave(myself).await;
         Ok(())
@@ -492,6 +495,11 @@ impl Ready {
 }
 
 impl Telling {
+    /// Whether nothing more than its end is to be waited for.
+    fn is_over(&self) -> bool {
+        self.signals.over.is_cancelled()
+    }
+
     /// A repeat of the running command gets its answer, anything else has to wait.
     fn answer(&self, request: &Request) -> Result<TurnId, ServiceError> {
         if let Some((key, command)) = &self.asked
