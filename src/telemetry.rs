@@ -1,7 +1,7 @@
 //! Logs and metrics of the process, set up once by `main`.
 
 use std::io::IsTerminal;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -41,12 +41,15 @@ pub fn init_logs(config: &Log) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The process's one recorder of metrics.
+/// The process's one recorder of metrics, installed by whoever asks first.
 ///
 /// # Errors
 /// If another recorder is installed.
 pub fn metrics() -> Result<&'static PrometheusHandle, BuildError> {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    // Replicas of one process may start at the same moment.
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _turn = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(handle) = HANDLE.get() {
         return Ok(handle);
     }

@@ -27,7 +27,8 @@ use crate::domain::event::Frame;
 use crate::domain::ids::UserId;
 use crate::error::ServiceError;
 
-/// A comment goes out after this long without an event, so that proxies keep the stream open.
+/// A comment goes out after this long without an event (or after the sockets' ping interval, if that is shorter), so
+/// that proxies keep the stream open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Bytes handed to the connection at once.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -129,17 +130,21 @@ impl Events {
             if let Some(chunk) = self.ready.pop_front() {
                 return Some(chunk);
             }
+            if Instant::now() >= self.until {
+                return None;
+            }
             let mut frames = Vec::new();
             match self.reader.take(CHUNK_BYTES, &mut frames) {
                 Taken::Frames => return Some(self.encode(&frames)),
                 Taken::Level => {
-                    let quiet = Instant::now() + KEEP_ALIVE;
+                    let pings = self.state.config.sockets.ping_interval;
+                    let quiet = Instant::now() + KEEP_ALIVE.min(pings);
                     let news = poll_fn(|context| self.wake.poll(context));
                     tokio::select! {
                         () = self.state.gateway.draining().cancelled() => return None,
                         news = timeout_at(quiet.min(self.until), news) => match news {
                             Ok(()) => {}
-                            Err(_) if Instant::now() >= self.until => return None,
+                            Err(_) if Instant::now() >= self.until => {}
                             Err(_) => return Some(Bytes::from_static(b":\n\n")),
                         },
                     }

@@ -6,4 +6,5 @@ mod log_store;
 mod openai;
 mod play;
 mod smoke;
+mod sockets;
 mod support;

@@ -51,6 +51,16 @@ impl Ready {
 }
 
 impl Telling {
+    /// Whether the turn has said that it is over, and the command is a new one.
+    pub fn is_nearly_over_for(&self, request: &Request) -> bool {
+        let key = request.key.as_ref();
+        self.signals.over.is_cancelled()
+            && self.asked.as_ref().is_none_or(|asked| key != Some(&asked.key))
+            && key.is_none_or(|key| {
+                matches!(self.answered.find_answer(key, &request.command), Ok(None))
+            })
+    }
+
     /// Answers a command that comes while the turn runs: a repeat gets the first answer, anything else has to wait.
     pub fn answer(&self, request: &Request, asker: oneshot::Sender<Answer>) {
         let key = request.key.as_ref();

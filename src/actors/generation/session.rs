@@ -135,7 +135,7 @@ pub struct Telling {
     /// What earlier commands were answered.
     pub answered: Checkpoint,
     fence: Fence,
-    signals: Signals,
+    pub signals: Signals,
 }
 
 /// The command of a running turn.
@@ -246,13 +246,12 @@ impl SessionState {
         }
         match &self.phase {
             Phase::Dormant | Phase::Loading => {
-                if self.waiting.len() >= MAX_WAITING {
-                    let busy = ServiceError::unavailable("this scenario", Duration::from_secs(1));
-                    let _ = asked.accepted.send(Err(busy));
-                } else {
-                    self.waiting.push_back(asked);
-                    self.load(myself);
-                }
+                self.wait(asked);
+                self.load(myself);
+            }
+            // Its sender may know that the turn is over: it waits for the little that is left.
+            Phase::Telling(telling) if telling.is_nearly_over_for(&asked.request) => {
+                self.wait(asked);
             }
             Phase::Telling(telling) => telling.answer(&asked.request, asked.accepted),
             Phase::Ready(ready) => match ready.admit(&asked.request) {
@@ -262,6 +261,16 @@ impl SessionState {
             },
         }
         Ok(())
+    }
+
+    /// Keeps a command until it can be looked at.
+    fn wait(&mut self, asked: Box<Asked>) {
+        if self.waiting.len() >= MAX_WAITING {
+            let busy = ServiceError::unavailable("this scenario", Duration::from_secs(1));
+            let _ = asked.accepted.send(Err(busy));
+        } else {
+            self.waiting.push_back(asked);
+        }
     }
 
     async fn begin(
@@ -413,9 +422,8 @@ impl SessionState {
         &mut self,
         myself: &ActorRef<SessionMsg>,
     ) -> Result<(), ActorProcessingErr> {
-        while !matches!(self.phase, Phase::Dormant | Phase::Loading)
-            && let Some(asked) = self.waiting.pop_front()
-        {
+        // Some may have to wait once more.
+        for asked in std::mem::take(&mut self.waiting) {
             self.command(myself, asked).await?;
         }
         Ok(())
@@ -449,6 +457,7 @@ impl SessionState {
             None if !halted => self.reload_soon(myself),
             None => {}
         }
+        self.serve_waiting(myself).await?;
         self.plan_look(myself);
         self.leave(myself).await;
         Ok(())

@@ -119,6 +119,9 @@ impl Drop for Tail {
 
 impl Tail {
     /// Tells where the log stands. Ignored by a tail that knows as much or more of the same log.
+    ///
+    /// A reader that looks at the store may tell of events which the writer has stored and not published yet; which
+    /// turn is open is then unknown until the writer says it again.
     pub fn begin(&self, extent: &Extent) {
         let mut inner = self.lock();
         let same = inner.epoch.as_deref() == Some(&*extent.epoch);
@@ -127,19 +130,32 @@ impl Tail {
         }
         if !same {
             inner.epoch = Some(Arc::clone(&extent.epoch));
-            inner.open_from = None;
         }
+        inner.open_from = None;
         inner.head = extent.head;
         inner.frames.clear();
         inner.bytes = 0;
         inner.wake();
     }
 
-    /// Adds frames that the store has accepted right after the head.
-    pub fn publish(&self, frames: impl IntoIterator<Item = Frame>) {
+    /// Adds frames that the store has accepted, the first of them as `first_seq`; `open` says, if that changed, which
+    /// turn is open after them, by the `seq` of its first event.
+    pub fn publish(&self, first_seq: u64, frames: Vec<Frame>, open: Option<Option<u64>>) {
         let mut inner = self.lock();
+        if let Some(open) = open {
+            inner.open_from = Some(open);
+        }
+        let last = first_seq + frames.len() as u64 - 1;
+        if frames.is_empty() || last <= inner.head {
+            // A reader found them in the store before; that is where they are read from.
+            return;
+        }
+        if first_seq != inner.head + 1 {
+            inner.frames.clear();
+            inner.bytes = 0;
+        }
+        inner.head = last;
         for frame in frames {
-            inner.head += 1;
             inner.bytes += frame.bytes().len();
             inner.frames.push_back(frame);
         }
@@ -282,7 +298,7 @@ mod tests {
     #[test]
     fn readers_get_exactly_what_follows_their_cursor() {
         let (_hub, tail, scenario) = setup(4);
-        tail.publish(frames(scenario, 5..=9, "x"));
+        tail.publish(5, frames(scenario, 5..=9, "x"), None);
         assert_eq!(seqs(&tail, 9, 9999), (Taken::Level, vec![]));
         assert_eq!(seqs(&tail, 6, 9999), (Taken::Frames, vec![7, 8, 9]));
         assert_eq!(seqs(&tail, 4, 9999), (Taken::Frames, vec![5, 6, 7, 8, 9]));
@@ -295,7 +311,7 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_given_back() {
         let (hub, tail, scenario) = setup(0);
-        tail.publish(frames(scenario, 1..=400, &"x".repeat(4_000)));
+        tail.publish(1, frames(scenario, 1..=400, &"x".repeat(4_000)), None);
         assert!(tail.lock().bytes <= MAX_BYTES);
         assert_eq!(tail.position().unwrap().head, 400);
         assert_eq!(seqs(&tail, 0, 9999).0, Taken::Older);
@@ -308,10 +324,26 @@ mod tests {
     #[test]
     fn a_late_begin_never_takes_a_tail_back() {
         let (_hub, tail, scenario) = setup(0);
-        tail.publish(frames(scenario, 1..=3, "x"));
+        tail.publish(1, frames(scenario, 1..=3, "x"), None);
         tail.begin(&Extent { epoch: "e".into(), first: 1, head: 1 });
         assert_eq!(seqs(&tail, 1, 9999), (Taken::Frames, vec![2, 3]));
         tail.begin(&Extent { epoch: "e2".into(), first: 2, head: 1 });
         assert_eq!(seqs(&tail, 3, 9999).0, Taken::Lost);
+    }
+
+    #[test]
+    fn what_a_reader_found_in_the_store_first_keeps_its_number() {
+        let (_hub, tail, scenario) = setup(2);
+        tail.publish(3, frames(scenario, 3..=4, "x"), Some(Some(3)));
+        // Stored as 5 and 6, seen there by a reader that attaches, and only then published.
+        tail.begin(&Extent { epoch: "e".into(), first: 1, head: 6 });
+        assert_eq!(tail.position().unwrap().open_from, None, "6 may have ended the turn");
+        tail.publish(5, frames(scenario, 5..=6, "x"), None);
+        assert_eq!(seqs(&tail, 6, 9999), (Taken::Level, vec![]));
+        assert_eq!(seqs(&tail, 4, 9999), (Taken::Older, vec![]));
+        tail.publish(7, frames(scenario, 7..=7, "x"), Some(None));
+        assert_eq!(seqs(&tail, 6, 9999), (Taken::Frames, vec![7]));
+        let position = tail.position().unwrap();
+        assert_eq!((position.head, position.open_from), (7, Some(None)));
     }
 }

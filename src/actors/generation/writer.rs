@@ -99,12 +99,8 @@ impl LogWriter {
         };
         self.store(batch).await?;
         self.head += frames.len() as u64;
-        if let Some(checkpoint) = checkpoint {
-            self.tail.set_open(checkpoint.open.as_ref().map(|open| open.from));
-        }
-        if !frames.is_empty() {
-            self.tail.publish(frames);
-        }
+        let open = checkpoint.map(|checkpoint| checkpoint.open.as_ref().map(|open| open.from));
+        self.tail.publish(first_seq, frames, open);
         Ok(())
     }
 

@@ -30,6 +30,8 @@ use crate::domain::user::Caller;
 use crate::error::{Code, ServiceError};
 use crate::http::{AppState, wire};
 
+/// Answers that may wait for the network; with more of them the client is not heard.
+const MAX_UNSENT: usize = 64;
 /// Longest that a closed socket is waited for.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -160,7 +162,9 @@ impl Connection {
                 self.job = None;
                 return Poll::Ready(Happened::Job(done));
             }
-        } else if let Poll::Ready(message) = self.socket.poll_next_unpin(context) {
+        } else if self.listens()
+            && let Poll::Ready(message) = self.socket.poll_next_unpin(context)
+        {
             return Poll::Ready(Happened::Inbound(message));
         }
         for (index, attachment) in self.attachments.iter_mut().enumerate() {
@@ -255,7 +259,15 @@ impl Connection {
             (None, _) => return Err(Some(Close::Unauthorized)),
         };
         match ask {
-            Ask::Hello { .. } => self.welcome(&id),
+            Ask::Hello { token: None } => self.welcome(&id),
+            // After a token in the header another one may come, but no bad one and nobody else's.
+            Ask::Hello { token: Some(token) } => match self.state.users.verify(&token) {
+                Ok(fresh) if fresh.user == caller.user => {
+                    self.renew(fresh);
+                    self.welcome(&id);
+                }
+                _ => return Err(Some(Close::Unauthorized)),
+            },
             Ask::Attach { scenario, epoch, after } => match scenario_id(&scenario) {
                 Ok(scenario) => self.attach(caller, id, scenario, epoch, after),
                 Err(error) => self.outbox.push_back(frames::error(&id, &error)),
@@ -271,10 +283,7 @@ impl Connection {
             }
             Ask::Refresh { token } => match self.state.users.verify(&token) {
                 Ok(fresh) if fresh.user == caller.user => {
-                    if let Some((caller, _)) = &mut self.caller {
-                        *caller = fresh;
-                    }
-                    self.times.token = Some(self.expiry(&fresh));
+                    self.renew(fresh);
                     self.ack(&id, json!({}));
                 }
                 Ok(_) => {
@@ -445,9 +454,21 @@ impl Connection {
         self.outbox.push_back(ServerFrame::Ack { id, result }.encode());
     }
 
+    fn renew(&mut self, fresh: Caller) {
+        if let Some((caller, _)) = &mut self.caller {
+            *caller = fresh;
+        }
+        self.times.token = Some(self.expiry(&fresh));
+    }
+
     fn expiry(&self, caller: &Caller) -> Instant {
         let left = caller.expires_at.duration_since(self.state.clock.now());
         Instant::now() + Duration::try_from(left).unwrap_or_default()
+    }
+
+    /// Whether the next frame is read: not while a command runs, nor while answers wait for a client to take them.
+    fn listens(&self) -> bool {
+        self.job.is_none() && self.outbox.len() < MAX_UNSENT
     }
 
     /// The next moment at which something may have to be done.
@@ -455,9 +476,9 @@ impl Connection {
         let limits = &self.state.config.sockets;
         let hello = self.caller.is_none().then_some(self.times.opened + limits.hello_timeout);
         let ping = self.times.pinged.max(self.times.heard) + limits.ping_interval;
-        let dead = self.times.heard + limits.pong_timeout;
+        let dead = self.listens().then_some(self.times.heard + limits.pong_timeout);
         let slow = self.times.behind.map(|since| since + limits.slow_timeout);
-        [hello, Some(dead), slow, self.times.leave, self.times.token]
+        [hello, dead, slow, self.times.leave, self.times.token]
             .into_iter()
             .flatten()
             .fold(ping, Instant::min)
@@ -469,8 +490,8 @@ impl Connection {
         if self.caller.is_none() && now >= self.times.opened + limits.hello_timeout {
             return Err(Some(Close::HelloTimeout));
         }
-        // While a command runs nothing is read, so silence means nothing.
-        if self.job.is_none() && now >= self.times.heard + limits.pong_timeout {
+        // Silence means something only where somebody listens.
+        if self.listens() && now >= self.times.heard + limits.pong_timeout {
             return Err(Some(Close::NoPong));
         }
         if self.times.behind.is_some_and(|since| now >= since + limits.slow_timeout) {
@@ -503,6 +524,11 @@ fn text(frame: &Frame) -> Message {
 /// Whether the peer broke the WebSocket protocol (or our bounds) rather than the network failed.
 fn is_violation(error: &axum::Error) -> bool {
     use tokio_tungstenite::tungstenite::Error;
+    use tokio_tungstenite::tungstenite::error::ProtocolError;
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>());
-    matches!(source, Some(Error::Capacity(_) | Error::Utf8(_)))
+    match source {
+        Some(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => false,
+        Some(Error::Capacity(_) | Error::Utf8(_) | Error::Protocol(_)) => true,
+        _ => false,
+    }
 }

@@ -2,15 +2,16 @@
 
 use tokio::time::Instant;
 
-/// Refusals in a row after which the socket is closed.
-const PATIENCE: u32 = 100;
+/// Refusals after which the socket is closed; they are forgiven as fast as commands are allowed, so that only who
+/// goes on at more than twice the pace gets there.
+const PATIENCE: f64 = 100.0;
 
 #[derive(Debug)]
 pub struct Pace {
     per_second: f64,
     tokens: f64,
     at: Instant,
-    refused: u32,
+    refused: f64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -24,20 +25,20 @@ pub enum Verdict {
 impl Pace {
     pub fn new(per_second: u32) -> Self {
         let per_second = f64::from(per_second.max(1));
-        Self { per_second, tokens: per_second, at: Instant::now(), refused: 0 }
+        Self { per_second, tokens: per_second, at: Instant::now(), refused: 0.0 }
     }
 
     pub fn ask(&mut self) -> Verdict {
         let now = Instant::now();
         let earned = now.duration_since(self.at).as_secs_f64() * self.per_second;
         self.tokens = (self.tokens + earned).min(self.per_second);
+        self.refused = (self.refused - earned).max(0.0);
         self.at = now;
         if self.tokens >= 1.0 {
             self.tokens -= 1.0;
-            self.refused = 0;
             return Verdict::Go;
         }
-        self.refused += 1;
+        self.refused += 1.0;
         if self.refused > PATIENCE { Verdict::Enough } else { Verdict::TooFast }
     }
 }
@@ -59,5 +60,19 @@ mod tests {
         assert_eq!(pace.ask(), Verdict::Enough);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(pace.ask(), Verdict::Go, "a pause is forgiven");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_ends_at_any_pace_that_does_not_heed_the_limit() {
+        for (per_second, endured) in [(10, true), (15, true), (19, true), (25, false), (500, false)]
+        {
+            let mut pace = Pace::new(10);
+            let mut verdicts = Vec::new();
+            for _ in 0..per_second * 60 {
+                tokio::time::advance(Duration::from_secs(1) / per_second).await;
+                verdicts.push(pace.ask());
+            }
+            assert_eq!(!verdicts.contains(&Verdict::Enough), endured, "{per_second} a second");
+        }
     }
 }

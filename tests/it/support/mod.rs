@@ -3,3 +3,5 @@
 pub mod aimock;
 pub mod app;
 pub mod raw_http;
+pub mod socket;
+pub mod story;

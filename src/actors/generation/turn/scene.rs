@@ -170,6 +170,7 @@ impl Running {
     async fn close(&mut self, last: Event) -> Result<(), WriteError> {
         let mut checkpoint = self.checkpoint.clone();
         checkpoint.close(self.writer.head() + 1);
+        self.signals.over.cancel();
         self.writer.append(&[last], Some(&checkpoint)).await?;
         self.checkpoint = checkpoint;
         Ok(())

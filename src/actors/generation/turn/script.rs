@@ -97,6 +97,7 @@ impl Running {
                 Ok(Some(begun))
             }
             Err(Refusal::Caller(error)) => {
+                self.signals.over.cancel();
                 accepted.send(Err(error));
                 Ok(None)
             }
@@ -333,6 +334,7 @@ impl Running {
         events.push(Event::TurnDone { turn, scene, finish, usage, hash });
         let mut checkpoint = self.checkpoint.clone();
         checkpoint.accept(key, &Command::Jump { scene }, turn, self.deps.clock.now());
+        self.signals.over.cancel();
         self.writer.append(&events, Some(&checkpoint)).await?;
         self.checkpoint = checkpoint;
         self.current = Some(Current { scene, choices: told.choices });
