@@ -12,6 +12,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use super::GenerationDeps;
 use super::checkpoint::Checkpoint;
@@ -59,6 +60,8 @@ pub struct Asked {
     pub request: Request,
     pub accepted: Accepted,
     pub permit: OwnedSemaphorePermit,
+    /// The request's, so that what it leads to logs under its id.
+    pub span: Span,
 }
 
 pub struct Session;
@@ -202,6 +205,15 @@ impl SessionState {
         myself: &ActorRef<SessionMsg>,
         asked: Box<Asked>,
     ) -> Result<(), ActorProcessingErr> {
+        let span = asked.span.clone();
+        self.answer(myself, asked).instrument(span).await
+    }
+
+    async fn answer(
+        &mut self,
+        myself: &ActorRef<SessionMsg>,
+        asked: Box<Asked>,
+    ) -> Result<(), ActorProcessingErr> {
         if !self.leaving.is_empty() {
             let busy = ServiceError::unavailable("this replica", Duration::from_secs(1));
             let _ = asked.accepted.send(Err(busy));
@@ -238,7 +250,7 @@ impl SessionState {
         let Phase::Ready(ready) = std::mem::replace(&mut self.phase, Phase::Dormant) else {
             return Ok(());
         };
-        let Asked { request, accepted, permit } = *asked;
+        let Asked { request, accepted, permit, span: _ } = *asked;
         let Request { command, key, turn } = request;
         let key = key.unwrap_or_else(|| turn.to_string());
         let asked = Some((key.clone(), command.clone()));
@@ -266,6 +278,7 @@ impl SessionState {
             work,
             signals: signals.clone(),
             permit,
+            span: Span::current(),
         };
         let actor = turn::spawn(args, myself.get_cell()).await?.get_id();
         self.phase = Phase::Telling(Box::new(Telling { actor, scenario, turn, asked, signals }));
@@ -287,10 +300,11 @@ impl SessionState {
             self.phase = Phase::Loading;
             let (deps, scenario) = (Arc::clone(&self.args.deps), self.args.scenario);
             let session = myself.clone();
-            tokio::spawn(async move {
+            let load = async move {
                 let loaded = load::load(&deps, scenario).await;
                 let _ = session.cast(SessionMsg::Loaded(Box::new(loaded)));
-            });
+            };
+            tokio::spawn(load.in_current_span());
         }
     }
 

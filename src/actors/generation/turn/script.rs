@@ -58,7 +58,7 @@ impl From<WriteError> for Refusal {
 }
 
 pub(super) async fn run(args: TurnArgs) -> Result<Outcome, TurnError> {
-    let TurnArgs { deps, scenario, writer, checkpoint, current, work, signals, permit } = args;
+    let TurnArgs { deps, scenario, writer, checkpoint, current, work, signals, permit, .. } = args;
     let mut running =
         Running { deps, scenario, writer, checkpoint, current, signals, usage: Usage::default() };
     match work {
