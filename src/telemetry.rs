@@ -38,7 +38,15 @@ pub fn init_logs(config: &Log) -> anyhow::Result<()> {
     } else {
         builder.json().flatten_event(true).with_current_span(true).init();
     }
+    std::panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// A panic as a line like any other: supervision deals with it, the log says where and under which request.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let text = panic.payload_as_str().unwrap_or("no message");
+    let location = panic.location().map(ToString::to_string);
+    tracing::error!(text, location, "panicked");
 }
 
 /// The process's one recorder of metrics, installed by whoever asks first.

@@ -262,7 +262,9 @@ fn context(key: &AnswerKey, status: u16) -> Vec<u8> {
     format!("{}\n{}\n{status}", key.scope, key.key).into_bytes()
 }
 
-fn check_key(key: &str) -> Result<(), ServiceError> {
+/// # Errors
+/// `invalid_request` unless it is 1-255 visible ASCII characters.
+pub fn check_key(key: &str) -> Result<(), ServiceError> {
     if (1..=MAX_KEY_CHARS).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(());
     }

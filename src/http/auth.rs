@@ -68,12 +68,12 @@ async fn register(
 ) -> Result<Response, ApiError> {
     let RegisterBody { email, password, display_name } = parse(&body)?;
     let registration = Registration { email, password: SecretString::from(password), display_name };
-    idempotency
-        .once(&state, "register", &body, StatusCode::CREATED, async |id| {
-            let grant = state.users.register(registration, Some(UserId(id))).await?;
-            Ok(TokensView::with_user(grant))
-        })
-        .await
+    let users = state.users.clone();
+    let open = async move |id| {
+        let grant = users.register(registration, Some(UserId(id))).await?;
+        Ok(TokensView::with_user(grant))
+    };
+    idempotency.once(&state, "register", body, StatusCode::CREATED, open).await
 }
 
 /// Signs in.

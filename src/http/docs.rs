@@ -3,6 +3,9 @@
 use axum::Router;
 use utoipa::Modify;
 use utoipa::OpenApi;
+use utoipa::openapi::Ref;
+use utoipa::openapi::content::Content;
+use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
@@ -39,8 +42,32 @@ impl Modify for Bearer {
     }
 }
 
+/// Adds what any operation may answer when it breaks, or when it asks someone who takes too long.
+pub(super) fn add_failures(api: &mut utoipa::openapi::OpenApi) {
+    let failure = |text: &str| {
+        let content = Content::new(Some(Ref::from_schema_name("Error")));
+        ResponseBuilder::new().description(text).content("application/json", content).build()
+    };
+    for item in api.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            let responses = &mut operation.responses.responses;
+            let asks = responses.contains_key("503") && operation.security.is_some()
+                || operation.request_body.is_some();
+            if asks {
+                responses.entry("504".into()).or_insert_with(|| failure("`timeout`").into());
+            }
+            responses.entry("500".into()).or_insert_with(|| failure("`internal`").into());
+        }
+    }
+}
+
 /// Description and page.
 pub fn routes<S: Clone + Send + Sync + 'static>(api: utoipa::openapi::OpenApi) -> Router<S> {
-    let config = Config::new([OPENAPI_PATH]).try_it_out_enabled(true).persist_authorization(true);
+    // The page would send the description to a stranger's validator otherwise.
+    let config = Config::new([OPENAPI_PATH])
+        .try_it_out_enabled(true)
+        .persist_authorization(true)
+        .validator_url("none");
     SwaggerUi::new(DOCS_PATH).url(OPENAPI_PATH, api).config(config).into()
 }

@@ -1,8 +1,11 @@
 //! `/health`: how the whole process is doing, for operators and load balancers.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -14,83 +17,140 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(health)).routes(routes!(live)).routes(routes!(ready))
 }
 
+/// How the whole process is doing.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Health)]
+struct HealthView {
+    /// `ok`, `degraded` (something is away that something else stands in for) or `down`.
+    status: &'static str,
+    /// `starting`, `serving` or `draining`.
+    stage: &'static str,
+    version: &'static str,
+    uptime_s: u64,
+    /// Open WebSockets.
+    sockets: usize,
+    /// Live sessions.
+    sessions: usize,
+    /// Turns running.
+    turns: usize,
+    services: BTreeMap<&'static str, ServiceView>,
+}
+
+/// How a service is doing.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ServiceHealth)]
+pub(super) struct ServiceView {
+    /// `up`, `starting`, `restarting`, `down`, `stopped`, or `unavailable` for one that is not part of this version.
+    status: &'static str,
+    /// Why it is unavailable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restarts: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dependencies: Option<BTreeMap<&'static str, DependencyView>>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = DependencyHealth)]
+struct DependencyView {
+    /// `closed` (serving), `open`, `half_open` (being probed) or `down`.
+    circuit: &'static str,
+    /// Calls running and waiting.
+    in_flight: usize,
+    /// Calls admitted at the same time; more are refused.
+    capacity: usize,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Live {
+    live: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Ready {
+    ready: bool,
+    /// `starting` or `draining`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
 /// Every service and dependency with status and circuit. 503 when something that nothing stands in for is away.
 #[utoipa::path(
     get, path = "/health", tag = "health",
-    responses((status = 200, body = Value, description = "`ok` or `degraded`"), (status = 503, body = Value, description = "`down`"))
+    responses((status = 200, body = HealthView, description = "`ok` or `degraded`"), (status = 503, body = HealthView, description = "`down`"))
 )]
-async fn health(State(state): State<AppState>) -> (StatusCode, axum::Json<Value>) {
+async fn health(State(state): State<AppState>) -> (StatusCode, axum::Json<HealthView>) {
     let (status, word) = match state.gateway.health() {
         Health::Ok => (StatusCode::OK, "ok"),
         Health::Degraded => (StatusCode::OK, "degraded"),
         Health::Down => (StatusCode::SERVICE_UNAVAILABLE, "down"),
     };
-    let services: Map<String, Value> = state
-        .gateway
-        .services()
-        .iter()
-        .map(|service| (service.name.to_owned(), service_view(service)))
-        .collect();
-    let stage = match state.gateway.stage() {
+    let services = state.gateway.services().iter();
+    let view = HealthView {
+        status: word,
+        stage: stage(state.gateway.stage()),
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_s: state.started.elapsed().as_secs(),
+        sockets: state.gateway.open_sockets(),
+        sessions: state.generation.live_sessions(),
+        turns: state.generation.running_turns(),
+        services: services.map(|service| (service.name, service_view(service))).collect(),
+    };
+    (status, axum::Json(view))
+}
+
+const fn stage(stage: Stage) -> &'static str {
+    match stage {
         Stage::Starting => "starting",
         Stage::Serving => "serving",
         Stage::Draining => "draining",
-    };
-    let body = json!({
-        "status": word,
-        "stage": stage,
-        "version": env!("CARGO_PKG_VERSION"),
-        "uptime_s": state.started.elapsed().as_secs(),
-        "sockets": state.gateway.open_sockets(),
-        "sessions": state.generation.live_sessions(),
-        "turns": state.generation.running_turns(),
-        "services": services,
-    });
-    (status, axum::Json(body))
+    }
 }
 
-pub(super) fn service_view(service: &ServiceStatus) -> Value {
-    if let Some(why) = service.planned {
-        return json!({ "status": "unavailable", "message": why });
+pub(super) fn service_view(service: &ServiceStatus) -> ServiceView {
+    if service.planned.is_some() {
+        let (restarts, dependencies) = (None, None);
+        return ServiceView {
+            status: "unavailable",
+            message: service.planned,
+            restarts,
+            dependencies,
+        };
     }
-    let dependencies: Map<String, Value> = service
-        .pools
-        .iter()
-        .map(|pool| {
-            let circuit = pool.circuit().map_or("down", |state| state.as_str());
-            let view = json!({
-                "circuit": circuit,
-                "in_flight": pool.admitted(),
-                "capacity": pool.capacity(),
-            });
-            (pool.name().to_owned(), view)
-        })
-        .collect();
-    json!({
-        "status": service.liveness().as_str(),
-        "restarts": service.restarts(),
-        "dependencies": dependencies,
-    })
+    let dependencies = service.pools.iter().map(|pool| {
+        let view = DependencyView {
+            circuit: pool.circuit().map_or("down", |state| state.as_str()),
+            in_flight: pool.admitted(),
+            capacity: pool.capacity(),
+        };
+        (pool.name(), view)
+    });
+    ServiceView {
+        status: service.liveness().as_str(),
+        message: None,
+        restarts: Some(service.restarts()),
+        dependencies: Some(dependencies.collect()),
+    }
 }
 
 /// The process is up.
-#[utoipa::path(get, path = "/health/live", tag = "health", responses((status = 200, body = Value)))]
-async fn live() -> axum::Json<Value> {
-    axum::Json(json!({ "live": true }))
+#[utoipa::path(get, path = "/health/live", tag = "health", responses((status = 200, body = Live)))]
+async fn live() -> axum::Json<Live> {
+    axum::Json(Live { live: true })
 }
 
 /// Whether new requests should come here: not while starting or draining.
 #[utoipa::path(
     get, path = "/health/ready", tag = "health",
-    responses((status = 200, body = Value), (status = 503, body = Value))
+    responses((status = 200, body = Ready), (status = 503, body = Ready))
 )]
-async fn ready(State(state): State<AppState>) -> (StatusCode, axum::Json<Value>) {
+async fn ready(State(state): State<AppState>) -> (StatusCode, axum::Json<Ready>) {
     match state.gateway.stage() {
-        Stage::Serving => (StatusCode::OK, axum::Json(json!({ "ready": true }))),
-        stage => {
-            let reason = if stage == Stage::Draining { "draining" } else { "starting" };
-            let body = json!({ "ready": false, "reason": reason });
-            (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body))
+        Stage::Serving => (StatusCode::OK, axum::Json(Ready { ready: true, reason: None })),
+        away => {
+            let view = Ready { ready: false, reason: Some(stage(away)) };
+            (StatusCode::SERVICE_UNAVAILABLE, axum::Json(view))
         }
     }
 }

@@ -137,7 +137,9 @@ impl Service {
 fn described() -> OpenApiRouter<AppState> {
     let services = Service::ALL.into_iter().map(Service::routes);
     let api = services.fold(health::routes(), OpenApiRouter::merge);
-    OpenApiRouter::with_openapi(docs::Api::openapi()).nest(BASE, api)
+    let mut api = OpenApiRouter::with_openapi(docs::Api::openapi()).nest(BASE, api);
+    docs::add_failures(api.get_openapi_mut());
+    api
 }
 
 /// The API's description (OpenAPI 3.1).

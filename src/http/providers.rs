@@ -33,7 +33,7 @@ struct Provider {
 
 /// The configured providers, each with its circuit.
 #[utoipa::path(
-    get, path = "/providers", tag = "scenarios", security(("bearer" = [])),
+    get, path = "/providers", operation_id = "list_providers", tag = "scenarios", security(("bearer" = [])),
     responses((status = 200, body = Providers), (status = 401, body = ErrorBody))
 )]
 async fn list(State(state): State<AppState>, Authed(_): Authed) -> axum::Json<Providers> {

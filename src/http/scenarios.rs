@@ -98,7 +98,7 @@ struct SceneList {
 
 /// Begins a scenario: its first turn starts at once.
 #[utoipa::path(
-    post, path = "/scenarios", tag = "scenarios", security(("bearer" = [])),
+    post, path = "/scenarios", operation_id = "create_scenario", tag = "scenarios", security(("bearer" = [])),
     params(("Idempotency-Key" = Option<String>, Header, description = "The same key and body within 24 h get the first answer")),
     request_body = CreateBody,
     responses(
@@ -126,27 +126,27 @@ async fn create(
     let providers: Vec<&str> =
         state.generation.texts().iter().map(|text| text.name.as_str()).collect();
     let wish = wish.check(&providers)?;
-    let scope = caller.user.to_string();
-    idempotency
-        .once(&state, &scope, &body, StatusCode::CREATED, async |id| {
-            let now = state.clock.now();
-            let id = ScenarioId(id);
-            let scenario = wish.scenario(id, caller.user, rand::random(), now);
-            let turn = state.generation.create(scenario, TurnId::new(now)).await?;
-            let scenario = state.history.find_owned(id, caller.user).await?;
-            let extent = state.generation.position(&scenario).await?;
-            Ok(Created {
-                session: SessionView { epoch: extent.epoch.to_string(), head: extent.head },
-                scenario: ScenarioDetailView::new(scenario, None),
-                turn: turn.to_string(),
-            })
+    let services = state.clone();
+    let begin = async move |id| {
+        let now = services.clock.now();
+        let id = ScenarioId(id);
+        let scenario = wish.scenario(id, caller.user, rand::random(), now);
+        let turn = services.generation.create(scenario, TurnId::new(now)).await?;
+        let scenario = services.history.find_owned(id, caller.user).await?;
+        let extent = services.generation.position(&scenario).await?;
+        Ok(Created {
+            session: SessionView { epoch: extent.epoch.to_string(), head: extent.head },
+            scenario: ScenarioDetailView::new(scenario, None),
+            turn: turn.to_string(),
         })
-        .await
+    };
+    let scope = caller.user.to_string();
+    idempotency.once(&state, scope, body, StatusCode::CREATED, begin).await
 }
 
 /// The caller's scenarios, newest first.
 #[utoipa::path(
-    get, path = "/scenarios", tag = "scenarios", security(("bearer" = [])), params(ListQuery),
+    get, path = "/scenarios", operation_id = "list_scenarios", tag = "scenarios", security(("bearer" = [])), params(ListQuery),
     responses(
         (status = 200, body = ScenarioList), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 422, body = ErrorBody), (status = 503, body = ErrorBody),
@@ -168,7 +168,7 @@ async fn list(
 
 /// One scenario with its current scene.
 #[utoipa::path(
-    get, path = "/scenarios/{id}", tag = "scenarios", security(("bearer" = [])),
+    get, path = "/scenarios/{id}", operation_id = "get_scenario", tag = "scenarios", security(("bearer" = [])),
     params(("id" = String, Path, format = "uuid")),
     responses(
         (status = 200, body = ScenarioDetailView), (status = 401, body = ErrorBody),
@@ -190,7 +190,7 @@ async fn get(
 
 /// All scenes, parents before children.
 #[utoipa::path(
-    get, path = "/scenarios/{id}/tree", tag = "scenarios", security(("bearer" = [])),
+    get, path = "/scenarios/{id}/tree", operation_id = "list_scenes", tag = "scenarios", security(("bearer" = [])),
     params(("id" = String, Path, format = "uuid")),
     responses(
         (status = 200, body = SceneList), (status = 401, body = ErrorBody),
@@ -209,7 +209,7 @@ async fn tree(
 
 /// Changes title, tags or favorite; what is left out stays.
 #[utoipa::path(
-    patch, path = "/scenarios/{id}", tag = "scenarios", security(("bearer" = [])),
+    patch, path = "/scenarios/{id}", operation_id = "update_scenario", tag = "scenarios", security(("bearer" = [])),
     params(("id" = String, Path, format = "uuid")), request_body = PatchBody,
     responses(
         (status = 200, body = ScenarioView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
@@ -232,7 +232,7 @@ async fn patch(
 
 /// Deletes a scenario: gone from every read at once, purged after 30 days.
 #[utoipa::path(
-    delete, path = "/scenarios/{id}", tag = "scenarios", security(("bearer" = [])),
+    delete, path = "/scenarios/{id}", operation_id = "delete_scenario", tag = "scenarios", security(("bearer" = [])),
     params(("id" = String, Path, format = "uuid")),
     responses((status = 204), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody))
 )]

@@ -61,7 +61,7 @@ struct Accepted {
 
 /// Starts a turn; its events come over the socket or `/events`.
 #[utoipa::path(
-    post, path = "/scenarios/{id}/turns", tag = "turns", security(("bearer" = [])),
+    post, path = "/scenarios/{id}/turns", operation_id = "start_turn", tag = "turns", security(("bearer" = [])),
     params(
         ("id" = String, Path, format = "uuid"),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key and command within 24 h get the first answer"),
@@ -90,7 +90,7 @@ async fn start(
 
 /// Ends a running turn and keeps its text as a scene.
 #[utoipa::path(
-    post, path = "/scenarios/{id}/turns/{turn}/stop", tag = "turns", security(("bearer" = [])),
+    post, path = "/scenarios/{id}/turns/{turn}/stop", operation_id = "stop_turn", tag = "turns", security(("bearer" = [])),
     params(("id" = String, Path, format = "uuid"), ("turn" = String, Path, format = "uuid")),
     responses(
         (status = 202, body = Accepted), (status = 401, body = ErrorBody),

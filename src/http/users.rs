@@ -16,7 +16,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
 
 /// The caller.
 #[utoipa::path(
-    get, path = "/users/me", tag = "users", security(("bearer" = [])),
+    get, path = "/users/me", operation_id = "get_me", tag = "users", security(("bearer" = [])),
     responses(
         (status = 200, body = UserView), (status = 401, body = ErrorBody),
         (status = 404, body = ErrorBody, description = "The account is gone"), (status = 503, body = ErrorBody),

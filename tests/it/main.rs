@@ -1,6 +1,7 @@
 //! The one integration test binary; a module per subject.
 
 mod accounts;
+mod api;
 mod history_store;
 mod log_store;
 mod openai;

@@ -252,7 +252,8 @@ impl GenerationHandle {
                 None => self.admit()?,
             };
             let (accepted, answer) = oneshot::channel();
-            let asked = Box::new(Asked { request: request.clone(), accepted, permit });
+            let span = tracing::Span::current();
+            let asked = Box::new(Asked { request: request.clone(), accepted, permit, span });
             if self.shards.send(scenario, ShardMsg::Command(scenario, asked)).is_ok() {
                 match timeout(COMMAND_DEADLINE, answer).await {
                     Ok(Ok(answer)) => return answer,

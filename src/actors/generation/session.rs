@@ -12,6 +12,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use super::GenerationDeps;
 use super::checkpoint::Checkpoint;
@@ -61,6 +62,8 @@ pub struct Asked {
     pub request: Request,
     pub accepted: oneshot::Sender<Answer>,
     pub permit: OwnedSemaphorePermit,
+    /// The request's, so that what it leads to logs under its id.
+    pub span: Span,
 }
 
 /// A reader's stop on its way.
@@ -239,6 +242,15 @@ impl SessionState {
         myself: &ActorRef<SessionMsg>,
         asked: Box<Asked>,
     ) -> Result<(), ActorProcessingErr> {
+        let span = asked.span.clone();
+        self.answer(myself, asked).instrument(span).await
+    }
+
+    async fn answer(
+        &mut self,
+        myself: &ActorRef<SessionMsg>,
+        asked: Box<Asked>,
+    ) -> Result<(), ActorProcessingErr> {
         if !self.leaving.is_empty() {
             let busy = ServiceError::unavailable("this replica", Duration::from_secs(1));
             let _ = asked.accepted.send(Err(busy));
@@ -281,7 +293,7 @@ impl SessionState {
         let Phase::Ready(ready) = std::mem::replace(&mut self.phase, Phase::Dormant) else {
             return Ok(());
         };
-        let Asked { request, accepted, permit } = *asked;
+        let Asked { request, accepted, permit, span: _ } = *asked;
         let Request { command, key, turn } = request;
         let key = key.unwrap_or_else(|| turn.to_string());
         let (repeats, answer) = watch::channel(None);
@@ -312,6 +324,7 @@ impl SessionState {
             work,
             signals: signals.clone(),
             permit,
+            span: Span::current(),
         };
         let actor = turn::spawn(args, myself.get_cell()).await?.get_id();
         self.phase = Phase::Telling(Box::new(Telling {
@@ -358,10 +371,11 @@ impl SessionState {
             let session = myself.clone();
             let patient = !self.waiting.is_empty() || !self.stopping.is_empty();
             self.patient = patient;
-            tokio::spawn(async move {
+            let load = async move {
                 let loaded = load::load(&deps, scenario, patient).await;
                 let _ = session.cast(SessionMsg::Loaded(Box::new(loaded)));
-            });
+            };
+            tokio::spawn(load.in_current_span());
         }
     }
 

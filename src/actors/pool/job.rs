@@ -3,6 +3,7 @@
 use std::fmt;
 
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use crate::error::{Code, ServiceError};
 use crate::storage::StoreError;
@@ -27,6 +28,8 @@ pub struct Trip {
     pub kind: TripKind,
     /// For the log only.
     pub cause: String,
+    /// The job's, for the same log.
+    pub(super) span: Box<Span>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +51,7 @@ impl fmt::Display for TripKind {
 
 impl Trip {
     pub fn new(kind: TripKind, cause: impl Into<String>) -> Self {
-        Self { kind, cause: cause.into() }
+        Self { kind, cause: cause.into(), span: Box::new(Span::current()) }
     }
 }
 

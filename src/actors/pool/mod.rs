@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use ractor::ActorRef;
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::circuit::{Gate, Policy, State};
 use super::supervisor::Intensity;
@@ -87,6 +88,8 @@ struct Queue<J> {
 struct Admitted<J> {
     job: J,
     since: Instant,
+    /// The caller's, so that what the job logs is found with the request it belongs to.
+    span: Span,
     _permit: Permit,
 }
 
@@ -133,7 +136,8 @@ impl<W: Work> PoolHandle<W> {
         let permit = shared.admit().ok_or_else(|| shared.refuse(Duration::from_secs(1)))?;
         let since = Instant::now();
         let (reply, answer) = Reply::channel();
-        if !shared.push(Admitted { job: job(reply), since, _permit: permit }) {
+        let admitted = Admitted { job: job(reply), since, span: Span::current(), _permit: permit };
+        if !shared.push(admitted) {
             return Err(shared.refuse(Duration::from_secs(1)));
         }
         match answer.await {

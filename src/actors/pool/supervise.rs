@@ -180,7 +180,9 @@ impl<W: Work> PoolState<W> {
     fn count_failure(&mut self, myself: &ActorRef<PoolMsg>, trip: &Trip) {
         let pool = self.shared.spec.name;
         self.shared.failed.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(pool, kind = %trip.kind, cause = %trip.cause, "dependency failed");
+        trip.span.in_scope(|| {
+            tracing::warn!(pool, kind = %trip.kind, cause = %trip.cause, "dependency failed");
+        });
         self.count_successes();
         if self.circuit.record_failure(Instant::now()) {
             tracing::error!(pool, "circuit opened");

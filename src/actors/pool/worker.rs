@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::timeout;
+use tracing::Instrument;
 
 use super::{Shared, Trip, TripKind, Work};
 
@@ -62,11 +63,15 @@ impl<W: Work> Actor for Worker<W> {
     ) -> Result<(), ActorProcessingErr> {
         while let Some(admitted) = shared.next(&myself) {
             // The permit stays here, so that it is given back however the job ends.
-            let super::Admitted { job, _permit, .. } = admitted;
-            match timeout(shared.spec.deadline, shared.work.run(job)).await {
+            let super::Admitted { job, span, _permit, .. } = admitted;
+            let run = shared.work.run(job).instrument(span.clone());
+            match timeout(shared.spec.deadline, run).await {
                 Ok(Ok(())) => shared.succeeded.fetch_add(1, Ordering::Relaxed),
                 Ok(Err(trip)) => return Err(trip.into()),
-                Err(_) => return Err(Trip::new(TripKind::Deadline, "job took too long").into()),
+                Err(_) => {
+                    let late = || Trip::new(TripKind::Deadline, "job took too long");
+                    return Err(span.in_scope(late).into());
+                }
             };
             tokio::task::consume_budget().await;
         }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use super::GenerationDeps;
 use super::checkpoint::Checkpoint;
@@ -76,6 +77,8 @@ pub struct TurnArgs {
     pub signals: Signals,
     /// The turn's place among those running on this replica.
     pub permit: Option<OwnedSemaphorePermit>,
+    /// The command's; none for a turn that is taken up.
+    pub span: Span,
 }
 
 /// What a turn leaves to its session.
@@ -146,7 +149,8 @@ impl Actor for Turn {
         state: &mut TurnState,
     ) -> Result<(), ActorProcessingErr> {
         if let Some(args) = state.args.take() {
-            state.outcome = Some(Box::new(script::run(*args).await?));
+            let span = args.span.clone();
+            state.outcome = Some(Box::new(script::run(*args).instrument(span).await?));
         }
         myself.stop(None);
         Ok(())

@@ -59,7 +59,7 @@ impl From<WriteError> for Refusal {
 }
 
 pub(super) async fn run(args: TurnArgs) -> Result<Outcome, TurnError> {
-    let TurnArgs { deps, scenario, writer, checkpoint, current, work, signals, permit } = args;
+    let TurnArgs { deps, scenario, writer, checkpoint, current, work, signals, permit, .. } = args;
     let usage = Usage::default();
     let mut running =
         Running { deps, scenario, writer, checkpoint, current, signals, usage, doubtful: false };
