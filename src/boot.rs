@@ -1,8 +1,9 @@
 //! Building and ending a replica: the only place that makes stores, providers, the tree and the listeners, and the
 //! only one that knows in which order they go down.
 
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -134,7 +135,7 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
         history: history_row,
         generation: generation_rows,
         gateway: gateway_row,
-        housekeeping: housekeeping::child(chores(&users, &answers, &dynamo)),
+        housekeeping: housekeeping::child(chores(&users, &answers, &dynamo, &clock)),
     }
     .start(planned)
     .await
@@ -315,8 +316,10 @@ fn chores(
     users: &user::UserHandle,
     answers: &answers::AnswersHandle,
     dynamo: &Dynamo,
+    clock: &Clock,
 ) -> Vec<Chore> {
     let (users, answers, dynamo) = (users.clone(), answers.clone(), dynamo.clone());
+    let (scenarios, clock) = (dynamo.scenarios(), clock.clone());
     vec![
         Chore {
             name: "logins",
@@ -330,6 +333,16 @@ fn chores(
             run: Box::new(move || {
                 let answers = answers.clone();
                 Box::pin(async move { answers.purge().await.map_err(|error| error.to_string()) })
+            }),
+        },
+        Chore {
+            name: "deleted scenarios",
+            run: Box::new(move || {
+                let (scenarios, clock) = (scenarios.clone(), clock.clone());
+                Box::pin(async move {
+                    let purged = scenarios.purge_deleted(clock.now()).await;
+                    purged.map(|count| count as u64).map_err(|error| error.to_string())
+                })
             }),
         },
         Chore {

@@ -16,6 +16,9 @@ use crate::providers::text::{
     ProviderError, ProviderErrorKind, StoryRequest, TextProvider, TextStream,
 };
 
+/// Most streams of one provider that are being opened at the same moment; once open they need no worker.
+const MAX_OPENERS: usize = 256;
+
 /// A configured provider and how many of its calls may be opened at the same time.
 pub struct TextSpec {
     pub provider: Arc<dyn TextProvider>,
@@ -80,7 +83,7 @@ impl TextHandle {
         let exact = provider.continues_exactly();
         let spec = PoolSpec {
             name: pool_name(&name),
-            workers: concurrency,
+            workers: concurrency.min(MAX_OPENERS),
             capacity: concurrency * 2,
             deadline: open_deadline,
             panics: Intensity::new(5, Duration::from_secs(10)),
