@@ -230,7 +230,11 @@ pub async fn migrate(config: &Config) -> anyhow::Result<Vec<String>> {
 /// Makes the data directory and takes it for this process.
 fn claim_data_dir(dir: &Path) -> anyhow::Result<File> {
     let shown = dir.display();
-    std::fs::create_dir_all(dir)
+    // Stories and secrets: nobody else's business.
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
         .with_context(|| format!("data directory {shown} cannot be made"))?;
     let lock = File::options()
         .create(true)

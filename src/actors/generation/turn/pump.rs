@@ -16,7 +16,7 @@ use crate::actors::generation::writer::{LogWriter, WriteError};
 use crate::domain::event::Event;
 use crate::domain::overlap::OverlapTrimmer;
 use crate::domain::scenario::{Choice, Usage};
-use crate::domain::turn_format::{Piece, ProseVerdict, TurnParser};
+use crate::domain::turn_format::{MIN_CHOICES, Piece, ProseVerdict, TurnParser};
 use crate::providers::text::{EndReason, ProviderError, ProviderErrorKind, TextChunk, TextStream};
 
 /// Text that is logged without waiting for more.
@@ -190,7 +190,10 @@ impl Pending {
             // Choices without a scene are none: the next provider writes both.
             _ if silent => {}
             Piece::ProseDone => self.end_text(draft),
-            // Whether they suffice is for the script to judge.
+            Piece::ChoicesDone if self.next_choice > MIN_CHOICES && !draft.choices_done => {
+                self.events.push(Event::ChoicesDone { turn });
+            }
+            // Too few: others are asked for more.
             Piece::ChoicesDone => {}
             Piece::Choice { label, hint } => {
                 self.end_text(draft);
