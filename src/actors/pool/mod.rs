@@ -81,6 +81,9 @@ struct Shared<W: Work> {
 struct Queue<J> {
     waiting: VecDeque<Admitted<J>>,
     idle: Vec<ActorRef<worker::Wake>>,
+    /// A worker was woken and has not come yet. Until then no other is woken: it wakes the next one itself if it
+    /// finds more than it takes. So a burst of calls costs as many wakes as there is work for, not one for each.
+    coming: bool,
     /// No job is taken in or handed out.
     parked: bool,
 }
@@ -91,6 +94,13 @@ struct Admitted<J> {
     /// The caller's, so that what the job logs is found with the request it belongs to.
     span: Span,
     _permit: Permit,
+}
+
+/// A job in a worker's hands.
+struct Taken<J> {
+    admitted: Admitted<J>,
+    /// When it was taken.
+    now: Instant,
 }
 
 /// A place in the pool; given back when the job is over, however it ends.
@@ -104,7 +114,8 @@ impl Drop for Permit {
 
 impl<W: Work> PoolHandle<W> {
     pub fn new(spec: PoolSpec, work: W) -> Self {
-        let queue = Queue { waiting: VecDeque::new(), idle: Vec::new(), parked: false };
+        let queue =
+            Queue { waiting: VecDeque::new(), idle: Vec::new(), coming: false, parked: false };
         Self {
             shared: Arc::new(Shared {
                 spec,
@@ -232,49 +243,67 @@ impl<W: Work> Shared<W> {
         None
     }
 
-    /// Queues a job and wakes a worker for it. `false`: the pool is parked.
+    /// Queues a job and sees to it that a worker comes. `false`: the pool is parked.
     fn push(&self, admitted: Admitted<W::Job>) -> bool {
         let mut queue = self.lock();
         if queue.parked {
             return false;
         }
         queue.waiting.push_back(admitted);
-        // A worker that died while idle does not answer; the job stays for whoever comes next.
-        while let Some(worker) = queue.idle.pop() {
-            drop(queue);
-            if worker.cast(worker::Wake).is_ok() {
-                break;
-            }
-            queue = self.lock();
-        }
+        self.wake_one(queue);
         true
     }
 
-    /// The next job still worth doing, or the worker is listed as idle.
-    fn next(&self, worker: &ActorRef<worker::Wake>) -> Option<Admitted<W::Job>> {
-        let mut expired = Vec::new();
-        let mut queue = self.lock();
-        if queue.parked {
-            return None;
-        }
-        let next = loop {
-            match queue.waiting.pop_front() {
-                Some(job) if job.since.elapsed() >= self.spec.deadline => expired.push(job),
-                Some(job) => break Some(job),
-                None => {
-                    queue.idle.push(worker.clone());
-                    break None;
-                }
+    /// Wakes an idle worker if jobs wait and none is coming yet.
+    fn wake_one<'q>(&'q self, mut queue: MutexGuard<'q, Queue<W::Job>>) {
+        while !queue.coming && !queue.waiting.is_empty() {
+            let Some(worker) = queue.idle.pop() else { return };
+            queue.coming = true;
+            drop(queue);
+            if worker.cast(worker::Wake).is_ok() {
+                return;
             }
-        };
-        drop(queue);
-        next
+            // It died while idle. If there is no other, the job stays for whoever comes next.
+            queue = self.lock();
+            queue.coming = false;
+        }
+    }
+
+    /// The next job still worth doing, or the worker is listed as idle. One that has just been woken is `arriving`,
+    /// and calls a colleague for what still waits.
+    fn next(&self, worker: &ActorRef<worker::Wake>, arriving: bool) -> Option<Taken<W::Job>> {
+        let mut queue = self.lock();
+        if arriving {
+            // Whoever comes clears this, so that one that died on its way holds nobody up once it is replaced.
+            queue.coming = false;
+            // A worker may be told twice that there are jobs; while it works it must not be listed.
+            queue.idle.retain(|idle| idle.get_id() != worker.get_id());
+        }
+        while !queue.parked {
+            let Some(admitted) = queue.waiting.pop_front() else {
+                queue.idle.push(worker.clone());
+                return None;
+            };
+            let now = Instant::now();
+            if now.duration_since(admitted.since) < self.spec.deadline {
+                if arriving {
+                    self.wake_one(queue);
+                }
+                return Some(Taken { admitted, now });
+            }
+            // Its drop wakes its caller, who is not to find the lock taken.
+            drop(queue);
+            drop(admitted);
+            queue = self.lock();
+        }
+        None
     }
 
     /// Hands nothing out and takes nothing in; what waits is dropped and its callers told.
     fn park(&self) {
         let mut queue = self.lock();
         queue.parked = true;
+        queue.coming = false;
         queue.idle.clear();
         let dropped = std::mem::take(&mut queue.waiting);
         drop(queue);
@@ -284,6 +313,7 @@ impl<W: Work> Shared<W> {
     fn unpark(&self) {
         let mut queue = self.lock();
         queue.parked = false;
+        queue.coming = false;
         queue.idle.clear();
     }
 }

@@ -321,3 +321,32 @@ async fn stopping_lets_running_jobs_finish_and_refuses_new_ones() {
     assert_eq!(refused.unwrap_err().code, Code::ServiceUnavailable);
     assert_eq!(fixture.status.liveness(), Liveness::Stopped);
 }
+
+#[tokio::test(start_paused = true)]
+async fn calls_made_at_once_run_at_once() {
+    let fixture = start().await;
+    let slow = || fixture.pool.call(|reply| Job::Take(Duration::from_secs(1), reply));
+    fixture.ask().await.unwrap();
+    let before = Instant::now();
+    let (one, other) = futures::join!(slow(), slow());
+    assert!(one.is_ok() && other.is_ok());
+    assert_eq!(before.elapsed(), Duration::from_secs(1), "a worker each");
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_killed_on_their_way_to_a_job_hold_nobody_up() {
+    let fixture = start().await;
+    fixture.ask().await.unwrap();
+    let slow = || fixture.pool.call(|reply| Job::Take(Duration::from_secs(1), reply));
+    for _ in 0..20 {
+        let calls = futures::future::join_all([slow(), slow()]);
+        tokio::pin!(calls);
+        // Nothing but this test has run between the wake and the kill.
+        assert!(futures::poll!(&mut calls).is_pending());
+        let pool = fixture.root.get_children().remove(0).get_children().remove(0);
+        pool.get_children().iter().for_each(ractor::ActorCell::kill);
+        let before = Instant::now();
+        assert!(calls.await.iter().all(Result::is_ok), "no worker had taken them");
+        assert_eq!(before.elapsed(), Duration::from_secs(1), "both new workers work");
+    }
+}

@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tracing::Instrument;
 
-use super::{Shared, Trip, TripKind, Work};
+use super::{Shared, Taken, Trip, TripKind, Work};
 
 /// "There may be jobs."
 pub(super) struct Wake;
@@ -61,11 +61,13 @@ impl<W: Work> Actor for Worker<W> {
         _wake: Wake,
         shared: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        while let Some(admitted) = shared.next(&myself) {
+        let mut arriving = true;
+        while let Some(taken) = shared.next(&myself, std::mem::take(&mut arriving)) {
+            let Taken { admitted, now } = taken;
             // The permit stays here, so that it is given back however the job ends.
             let super::Admitted { job, span, _permit, .. } = admitted;
             let run = shared.work.run(job).instrument(span.clone());
-            match timeout(shared.spec.deadline, run).await {
+            match timeout_at(now + shared.spec.deadline, run).await {
                 Ok(Ok(())) => shared.succeeded.fetch_add(1, Ordering::Relaxed),
                 Ok(Err(trip)) => return Err(trip.into()),
                 Err(_) => {
