@@ -122,6 +122,16 @@ async fn ten_commands_a_second_and_then_patience_ends() {
     assert_eq!(socket.flood(ping).await, Some(4005));
 }
 
+/// Answers that nobody takes are not piled up: the server stops to listen instead.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_answers_is_not_asked_for_more() {
+    let app = App::start_with(|config| config.sockets.commands_per_second = u32::MAX).await;
+    let reader = app.reader().await;
+    let socket = Socket::hello_with(&app, &reader, STALLING).await;
+    let asked = socket.ask_without_reading().await;
+    assert!(asked > 64, "{asked}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_runs_out_unless_it_is_refreshed() {
     let app = App::start_with(|config| {

@@ -1,13 +1,16 @@
 //! Playing: what each command brings about, in events and in the store.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::super::support::app::App;
 use super::super::support::socket::Socket;
 use super::super::support::story::Story;
-use super::{app, begin, first_choice, paced, told, tree, whole_log};
+use super::{app, begin, first_choice, paced, quick, told, tree, whole_log};
 
 /// Types of a told turn's events, runs as one.
 fn order(kinds: &[String]) -> Vec<&str> {
@@ -264,4 +267,33 @@ async fn fifty_repeats_at_once_are_one_turn() {
     let (_, log) = whole_log(&app, &reader, &scenario).await;
     let started = log.iter().filter(|event| event.contains("turn.started")).count();
     assert_eq!(started, 2);
+}
+
+/// Once refused with `turn_in_progress`: the turn's actor lived a little longer than its last event took to be seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_seen_the_end_of_a_turn_may_begin_the_next() {
+    let app = App::start_with(|config| {
+        quick(config);
+        // Old events are forgotten after each turn's end, which takes its actor some more time.
+        config.event_log.retention = Duration::ZERO;
+    })
+    .await;
+    let reader = app.reader().await;
+    let play = async || {
+        let scenario = begin(&app, &reader).await;
+        let mut socket = Socket::hello(&app, &reader).await;
+        socket.attach(&scenario, Some(("other", 1))).await;
+        let snapshot: Value = serde_json::from_str(&socket.event().await).unwrap();
+        if snapshot["scenes"] == json!([]) || snapshot["open_turn"] != json!(null) {
+            socket.until_turn_over().await;
+        }
+        for _ in 0..15 {
+            let retry = |scene| json!({ "type": "retry", "scenario": scenario, "scene": scene });
+            socket.turn(retry("n1")).await;
+            socket.until_turn_over().await;
+            // Nor does a refused command stand in the way of the next.
+            assert_eq!(socket.refused(retry("n999")).await, "scene_not_found");
+        }
+    };
+    join_all((0..6).map(|_| play())).await;
 }

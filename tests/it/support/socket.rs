@@ -294,6 +294,32 @@ impl Socket {
         }
     }
 
+    /// Asks without reading until the server does not listen any more, then reads. Every question must be answered, in
+    /// order; returns how many there were.
+    pub async fn ask_without_reading(self) -> usize {
+        let (mut sink, mut stream) = self.stream.split();
+        let mut asked = 0_usize;
+        loop {
+            let ping = json!({ "type": "ping", "id": format!("{asked:0>120}") }).to_string();
+            asked += 1;
+            match timeout(Duration::from_secs(2), sink.send(Message::Text(ping.into()))).await {
+                Ok(sent) => sent.expect("the server lets a client be that waits for its answers"),
+                Err(_) => break,
+            }
+        }
+        let read = async {
+            for number in 0..asked {
+                let next = timeout(PATIENCE, stream.next()).await.expect("answers in time");
+                let pong = next.expect("an open socket").unwrap().into_text().unwrap();
+                let pong: Value = serde_json::from_str(&pong).unwrap();
+                assert_eq!(pong["id"], format!("{number:0>120}"), "{pong}");
+            }
+        };
+        let (flushed, ()) = tokio::join!(sink.flush(), read);
+        flushed.unwrap();
+        asked
+    }
+
     /// Leaves without a word.
     pub fn vanish(self) {}
 

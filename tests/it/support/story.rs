@@ -52,8 +52,9 @@ impl Story {
             return;
         }
         let from = event["seq_from"].as_u64().unwrap_or(seq);
-        assert_eq!(from, self.last + 1, "a hole or a repetition before {frame}");
-        assert!(from <= seq, "{frame}");
+        let shown: String = frame.chars().take(300).collect();
+        assert_eq!(from, self.last + 1, "a hole or a repetition before {shown}");
+        assert!(from <= seq, "{shown}");
         self.merged += usize::from(from < seq);
         self.last = seq;
         let epoch = event["epoch"].as_str().unwrap();
