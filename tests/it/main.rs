@@ -6,5 +6,6 @@ mod history_store;
 mod log_store;
 mod openai;
 mod play;
+mod process;
 mod smoke;
 mod support;
