@@ -1,7 +1,7 @@
 //! Logs and metrics of the process, set up once by `main`.
 
 use std::io::IsTerminal;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -55,6 +55,9 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
 /// If another recorder is installed.
 pub fn metrics() -> Result<&'static PrometheusHandle, BuildError> {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    // Of two replicas that start at once in one process, the second would find a recorder but no handle.
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(handle) = HANDLE.get() {
         return Ok(handle);
     }
