@@ -1,6 +1,5 @@
 //! `/auth`: accounts are opened and logins begin, go on and end here.
 
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -12,12 +11,11 @@ use utoipa_axum::routes;
 
 use super::AppState;
 use super::error::{ApiError, ErrorBody};
-use super::extract::Json;
+use super::extract::{Json, JsonBytes};
 use super::idempotent::Idempotency;
 use super::wire::TokensView;
 use crate::domain::ids::UserId;
 use crate::domain::user::Registration;
-use crate::error::{Code, ServiceError};
 
 pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -64,16 +62,16 @@ struct RefreshBody {
 async fn register(
     State(state): State<AppState>,
     idempotency: Idempotency,
-    body: Bytes,
+    JsonBytes(body, bytes): JsonBytes<RegisterBody>,
 ) -> Result<Response, ApiError> {
-    let RegisterBody { email, password, display_name } = parse(&body)?;
+    let RegisterBody { email, password, display_name } = body;
     let registration = Registration { email, password: SecretString::from(password), display_name };
     let users = state.users.clone();
     let open = async move |id| {
         let grant = users.register(registration, Some(UserId(id))).await?;
         Ok(TokensView::with_user(grant))
     };
-    idempotency.once(&state, "register", body, StatusCode::CREATED, open).await
+    idempotency.once(&state, "register", bytes, StatusCode::CREATED, open).await
 }
 
 /// Signs in.
@@ -124,15 +122,4 @@ async fn logout(
 ) -> Result<StatusCode, ApiError> {
     state.users.logout(&SecretString::from(body.refresh_token)).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// A JSON body whose very bytes are needed too.
-pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ServiceError> {
-    serde_json::from_slice(body).map_err(|error| {
-        let code = match error.is_data() {
-            true => Code::InvalidRequest,
-            false => Code::MalformedRequest,
-        };
-        ServiceError::new(code, format!("the body is not what is expected: {error}"))
-    })
 }

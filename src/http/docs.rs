@@ -3,10 +3,10 @@
 use axum::Router;
 use utoipa::Modify;
 use utoipa::OpenApi;
-use utoipa::openapi::Ref;
 use utoipa::openapi::content::Content;
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Ref, RefOr};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 /// Where the description is served.
@@ -42,7 +42,8 @@ impl Modify for Bearer {
     }
 }
 
-/// Adds what any operation may answer when it breaks, or when it asks someone who takes too long.
+/// Adds what any operation may answer when it breaks, or when it asks someone who takes too long, and says of every
+/// answer what it is.
 pub(super) fn add_failures(api: &mut utoipa::openapi::OpenApi) {
     let failure = |text: &str| {
         let content = Content::new(Some(Ref::from_schema_name("Error")));
@@ -58,7 +59,34 @@ pub(super) fn add_failures(api: &mut utoipa::openapi::OpenApi) {
                 responses.entry("504".into()).or_insert_with(|| failure("`timeout`").into());
             }
             responses.entry("500".into()).or_insert_with(|| failure("`internal`").into());
+            for (status, response) in responses.iter_mut() {
+                // A response without a description would make the document invalid.
+                if let RefOr::T(response) = response
+                    && response.description.is_empty()
+                {
+                    describe(status).clone_into(&mut response.description);
+                }
+            }
         }
+    }
+}
+
+fn describe(status: &str) -> &'static str {
+    match status {
+        "200" => "Here it is",
+        "201" => "Created",
+        "202" => "Accepted",
+        "204" => "Done",
+        "400" => "`invalid_request`: the request cannot be read",
+        "401" => "`unauthenticated`, `invalid_token`",
+        "403" => "`insufficient_permissions`",
+        "404" => "`not_found`, or the same said of what the path names",
+        "409" => "`conflict`, `idempotency_conflict`",
+        "413" => "`payload_too_large`",
+        "415" => "`unsupported_media_type`: the body is not JSON",
+        "422" => "`invalid_request`, with `details`",
+        "503" => "`service_unavailable`, with `Retry-After`",
+        _ => "See `error`",
     }
 }
 

@@ -38,6 +38,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct EventsQuery {
     /// `<epoch>:<seq>` of the last event seen, for clients that cannot set `Last-Event-ID`; a bare `0` is the start.
     after: Option<String>,

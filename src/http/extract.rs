@@ -1,7 +1,9 @@
 //! What handlers take: the caller, and inputs whose rejection is an [`ApiError`].
 
+use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header::AUTHORIZATION;
+use axum::http::HeaderMap;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -51,6 +53,33 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
         let axum::Json(value) = axum::Json::from_request(request, state).await?;
         Ok(Self(value))
     }
+}
+
+/// A JSON body together with its very bytes, which tell a repeated request from another one.
+pub struct JsonBytes<T>(pub T, pub Bytes);
+
+impl<T: DeserializeOwned> FromRequest<AppState> for JsonBytes<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            let text = "the body must be JSON (Content-Type: application/json)";
+            return Err(ServiceError::new(Code::UnsupportedMediaType, text).into());
+        }
+        let bytes = Bytes::from_request(request, state).await?;
+        let axum::Json(value) = axum::Json::from_bytes(&bytes)?;
+        Ok(Self(value, bytes))
+    }
+}
+
+/// `application/json` or `application/…+json`, as [`axum::Json`] has it.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()) else {
+        return false;
+    };
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let subtype = kind.strip_prefix("application/");
+    subtype.is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
 }
 
 /// Path parameters; one that does not parse names nothing (404).

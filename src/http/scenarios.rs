@@ -1,6 +1,5 @@
 //! `/scenarios`: begun, listed, changed and deleted by their owners.
 
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -10,9 +9,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AppState;
-use super::auth::parse;
 use super::error::{ApiError, ErrorBody};
-use super::extract::{Authed, Json, Path, Query};
+use super::extract::{Authed, Json, JsonBytes, Path, Query};
 use super::idempotent::Idempotency;
 use super::wire::{ScenarioDetailView, ScenarioView, SceneView};
 use crate::domain::ids::{ScenarioId, TurnId};
@@ -58,6 +56,7 @@ struct PatchBody {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct ListQuery {
     /// 1 to 100; 20 if left out.
     #[param(minimum = 1, maximum = 100)]
@@ -110,9 +109,8 @@ async fn create(
     State(state): State<AppState>,
     Authed(caller): Authed,
     idempotency: Idempotency,
-    body: Bytes,
+    JsonBytes(wish, bytes): JsonBytes<CreateBody>,
 ) -> Result<Response, ApiError> {
-    let wish: CreateBody = parse(&body)?;
     let wish = Wish {
         prompt: wish.prompt,
         genre: wish.genre,
@@ -141,7 +139,7 @@ async fn create(
         })
     };
     let scope = caller.user.to_string();
-    idempotency.once(&state, scope, body, StatusCode::CREATED, begin).await
+    idempotency.once(&state, scope, bytes, StatusCode::CREATED, begin).await
 }
 
 /// The caller's scenarios, newest first.

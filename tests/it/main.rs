@@ -6,6 +6,7 @@ mod history_store;
 mod log_store;
 mod openai;
 mod play;
+mod process;
 mod smoke;
 mod sockets;
 mod support;

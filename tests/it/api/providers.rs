@@ -14,19 +14,19 @@ async fn providers_are_listed_in_order_with_their_circuits() {
     assert_eq!(answer.status, 200);
     insta::assert_json_snapshot!(answer.body, @r#"
     {
-      "speech": [],
       "text": [
         {
-          "circuit": "closed",
+          "name": "openai",
           "model": "some-model",
-          "name": "openai"
+          "circuit": "closed"
         },
         {
-          "circuit": "closed",
+          "name": "storyteller",
           "model": "embedded-1",
-          "name": "storyteller"
+          "circuit": "closed"
         }
-      ]
+      ],
+      "speech": []
     }
     "#);
     app.stop().await;

@@ -20,27 +20,27 @@ async fn a_scenario_is_begun_told_and_read_back() {
         ".created_at" => "[time]", ".updated_at" => "[time]", ".scene_count" => "[0 or 1]",
     }, @r#"
     {
-      "created_at": "[time]",
-      "current_scene": null,
-      "favorite": false,
-      "genre": "history",
       "id": "[uuid]",
-      "language": "en-GB",
-      "length": "short",
-      "model": null,
+      "title": "What if Rome never fell?",
       "prompt": "What if Rome never fell?",
+      "genre": "history",
+      "tone": "dry",
+      "length": "short",
+      "language": "en-GB",
       "provider": "storyteller",
-      "scene_count": "[0 or 1]",
+      "model": null,
       "seed": 7,
+      "tags": [],
+      "favorite": false,
+      "created_at": "[time]",
+      "updated_at": "[time]",
+      "scene_count": "[0 or 1]",
+      "current_scene": null,
       "session": {
         "epoch": "[epoch]",
         "head": "[seq]"
       },
-      "tags": [],
-      "title": "What if Rome never fell?",
-      "tone": "dry",
-      "turn": "[uuid]",
-      "updated_at": "[time]"
+      "turn": "[uuid]"
     }
     "#);
     let id = begun.body["id"].as_str().unwrap();

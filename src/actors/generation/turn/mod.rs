@@ -149,8 +149,13 @@ impl Actor for Turn {
         state: &mut TurnState,
     ) -> Result<(), ActorProcessingErr> {
         if let Some(args) = state.args.take() {
-            let span = args.span.clone();
-            state.outcome = Some(Box::new(script::run(*args).instrument(span).await?));
+            let (span, scenario) = (args.span.clone(), args.scenario.id);
+            let run = async move {
+                let outcome = script::run(*args).await;
+                tracing::debug!(%scenario, ended_well = outcome.is_ok(), "turn over");
+                outcome
+            };
+            state.outcome = Some(Box::new(run.instrument(span).await?));
         }
         myself.stop(None);
         Ok(())
