@@ -2,16 +2,16 @@
 
 use tokio::sync::oneshot;
 
-use super::checkpoint::idempotency_conflict;
-use super::session::{Current, Ready, Telling};
-use super::turn::Answer;
+use super::{Current, Ready, Telling};
+use crate::actors::generation::checkpoint::idempotency_conflict;
+use crate::actors::generation::turn::Answer;
 use crate::domain::ids::{SceneId, TurnId};
 use crate::domain::turn::{Command, Request};
 use crate::error::{Code, ServiceError};
 
 impl Ready {
     /// Whether the command may become a turn; `Some` is the answer that it got before.
-    pub fn admit(&self, request: &Request) -> Result<Option<TurnId>, ServiceError> {
+    pub(super) fn admit(&self, request: &Request) -> Result<Option<TurnId>, ServiceError> {
         let key = request.key.clone().unwrap_or_else(|| request.turn.to_string());
         if let Some(turn) = self.checkpoint.find_answer(&key, &request.command)? {
             return Ok(Some(turn));
@@ -52,7 +52,7 @@ impl Ready {
 
 impl Telling {
     /// Answers a command that comes while the turn runs: a repeat gets the first answer, anything else has to wait.
-    pub fn answer(&self, request: &Request, asker: oneshot::Sender<Answer>) {
+    pub(super) fn answer(&self, request: &Request, asker: oneshot::Sender<Answer>) {
         let key = request.key.as_ref();
         if let Some(asked) = self.asked.as_ref().filter(|asked| key == Some(&asked.key)) {
             if asked.command != request.command {
