@@ -4,7 +4,6 @@
 //! readers get a [`LogReader`] on the scenario's tail. A turn's way: `session` -> `turn` (provider -> parser) ->
 //! `writer` (store first, then `tail`) -> reader.
 
-mod admission;
 mod attach;
 mod checkpoint;
 mod draft;

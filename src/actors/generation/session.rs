@@ -4,6 +4,10 @@
 //! nothing while unused: first it gives up pen and lease ([`Phase::Dormant`]), later it stops. Its mailbox waits for
 //! nobody: loading and telling happen elsewhere and come back as messages.
 
+mod admission;
+mod loading;
+mod resting;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +20,7 @@ use tracing::{Instrument, Span};
 
 use super::GenerationDeps;
 use super::checkpoint::Checkpoint;
-use super::load::{self, LoadError, Loaded};
+use super::load::{LoadError, Loaded};
 use super::shard::ShardMsg;
 use super::turn::{self, Accepted, Answer, Outcome, Signals, TurnArgs, TurnState, Work};
 use super::writer::{LogWriter, WriteError};
@@ -26,12 +30,8 @@ use crate::domain::turn::{Command, Request};
 use crate::error::{Code, ServiceError};
 use crate::storage::log::Fence;
 
-/// Pen and lease are given up after this long without a turn.
-const LINGER: Duration = Duration::from_secs(5);
 /// Commands, and stops, that may wait while the session loads.
 const MAX_WAITING: usize = 16;
-/// Shortest wait until the next look.
-const MIN_LOOK: Duration = Duration::from_secs(1);
 /// A turn that was taken up this often without success is given up.
 const MAX_ATTEMPTS: u32 = 5;
 
@@ -129,23 +129,23 @@ pub struct Ready {
     pub current: Option<Current>,
 }
 
-pub struct Telling {
+struct Telling {
     actor: ActorId,
     scenario: Arc<Scenario>,
     turn: TurnId,
     /// Its command, unless the turn was taken up.
-    pub asked: Option<Running>,
+    asked: Option<Running>,
     /// What earlier commands were answered.
-    pub answered: Checkpoint,
+    answered: Checkpoint,
     fence: Fence,
-    pub signals: Signals,
+    signals: Signals,
 }
 
 /// The command of a running turn.
-pub struct Running {
-    pub key: String,
-    pub command: Command,
-    pub answer: watch::Receiver<Option<Answer>>,
+struct Running {
+    key: String,
+    command: Command,
+    answer: watch::Receiver<Option<Answer>>,
 }
 
 impl Actor for Session {
@@ -358,91 +358,6 @@ impl SessionState {
         let _ = stop.reply.send(answer);
     }
 
-    fn serve_stops(&mut self, myself: &ActorRef<SessionMsg>) {
-        for stop in std::mem::take(&mut self.stopping) {
-            self.stop(myself, stop);
-        }
-    }
-
-    fn load(&mut self, myself: &ActorRef<SessionMsg>) {
-        if matches!(self.phase, Phase::Dormant) && self.leaving.is_empty() {
-            self.phase = Phase::Loading;
-            let (deps, scenario) = (Arc::clone(&self.args.deps), self.args.scenario);
-            let session = myself.clone();
-            let patient = !self.waiting.is_empty() || !self.stopping.is_empty();
-            self.patient = patient;
-            let load = async move {
-                let loaded = load::load(&deps, scenario, patient).await;
-                let _ = session.cast(SessionMsg::Loaded(Box::new(loaded)));
-            };
-            tokio::spawn(load.in_current_span());
-        }
-    }
-
-    async fn loaded(
-        &mut self,
-        myself: &ActorRef<SessionMsg>,
-        loaded: Result<Loaded, LoadError>,
-    ) -> Result<(), ActorProcessingErr> {
-        self.phase = Phase::Dormant;
-        let Loaded { ready, permit } = match loaded {
-            Ok(loaded) => loaded,
-            Err(LoadError { held: true, .. }) if self.is_awaited() && !self.patient => {
-                self.load(myself);
-                self.leave(myself).await;
-                return Ok(());
-            }
-            Err(LoadError { error, retry, held }) => {
-                for asked in self.waiting.drain(..) {
-                    let _ = asked.accepted.send(Err(error.clone()));
-                }
-                for stop in self.stopping.drain(..) {
-                    let _ = stop.reply.send(Err(error.clone()));
-                }
-                // Who holds the lease takes the open turn up.
-                if retry && !held && self.leaving.is_empty() && self.failures < MAX_ATTEMPTS {
-                    self.reload_soon(myself);
-                }
-                self.plan_look(myself);
-                self.leave(myself).await;
-                return Ok(());
-            }
-        };
-        if !self.leaving.is_empty() {
-            ready.writer.release().await;
-            self.leave(myself).await;
-            return Ok(());
-        }
-        if let Some(open) = &ready.checkpoint.open {
-            let turn = open.turn;
-            let gone = open.attempts >= MAX_ATTEMPTS;
-            if gone {
-                tracing::error!(scenario = %self.args.scenario, %turn, "turn given up");
-            }
-            let work = if gone { Work::GiveUp } else { Work::Resume };
-            self.tell(myself, ready, turn, None, work, permit).await?;
-            self.serve_stops(myself);
-            return self.serve_waiting(myself).await;
-        }
-        self.failures = 0;
-        self.phase = Phase::Ready(Box::new(ready));
-        self.serve_stops(myself);
-        self.serve_waiting(myself).await?;
-        self.plan_look(myself);
-        Ok(())
-    }
-
-    async fn serve_waiting(
-        &mut self,
-        myself: &ActorRef<SessionMsg>,
-    ) -> Result<(), ActorProcessingErr> {
-        // Some may have to wait once more.
-        for asked in std::mem::take(&mut self.waiting) {
-            self.command(myself, asked).await?;
-        }
-        Ok(())
-    }
-
     async fn turn_over(
         &mut self,
         myself: &ActorRef<SessionMsg>,
@@ -475,87 +390,5 @@ impl SessionState {
         self.plan_look(myself);
         self.leave(myself).await;
         Ok(())
-    }
-
-    fn is_awaited(&self) -> bool {
-        self.leaving.is_empty() && !(self.waiting.is_empty() && self.stopping.is_empty())
-    }
-
-    /// Tries again after a failure, the later the more of them there were.
-    fn reload_soon(&mut self, myself: &ActorRef<SessionMsg>) {
-        let wait = Duration::from_millis(50) * (1 << self.failures.min(6));
-        self.failures = self.failures.saturating_add(1);
-        myself.send_after(wait, || SessionMsg::Reload);
-    }
-
-    /// Someone else may own the log: nothing may be written any more with the pen of that claim.
-    fn lose(&mut self, fence: Fence) {
-        match &self.phase {
-            Phase::Telling(telling) if telling.fence == fence => telling.signals.halt.cancel(),
-            Phase::Ready(ready) if ready.writer.fence() == fence => self.phase = Phase::Dormant,
-            _ => {}
-        }
-    }
-
-    /// Plans a look for when something may be given up, unless an earlier one is planned.
-    fn plan_look(&mut self, myself: &ActorRef<SessionMsg>) {
-        let idle = self.args.deps.config.idle_timeout;
-        let held = matches!(self.phase, Phase::Ready(_));
-        let wait = if held { LINGER.min(idle) } else { idle };
-        let due = (self.used + wait).max(Instant::now() + MIN_LOOK);
-        if self.look_at.is_none_or(|planned| planned > due) {
-            self.look_at = Some(due);
-            myself.send_after(due - Instant::now(), || SessionMsg::Look);
-        }
-    }
-
-    async fn look(&mut self, myself: &ActorRef<SessionMsg>) {
-        // A look that was planned before an earlier one is none any more.
-        if self.look_at.take_if(|due| *due <= Instant::now()).is_none() {
-            return;
-        }
-        let unused = self.used.elapsed();
-        if matches!(self.phase, Phase::Ready(_))
-            && unused >= LINGER.min(self.args.deps.config.idle_timeout)
-            && let Phase::Ready(ready) = std::mem::replace(&mut self.phase, Phase::Dormant)
-        {
-            ready.writer.tail().relax();
-            ready.writer.release().await;
-        }
-        match self.phase {
-            Phase::Dormant if unused >= self.args.deps.config.idle_timeout => {
-                // The shard forgets this session before it stops, so that no command gets lost.
-                let (scenario, actor) = (self.args.scenario, myself.get_id());
-                let heard = self.heard;
-                let _ = self.args.shard.cast(ShardMsg::Unused { scenario, actor, heard });
-                // It refuses if something is on its way here.
-                self.plan_look(myself);
-            }
-            Phase::Telling(_) | Phase::Loading => {}
-            _ => self.plan_look(myself),
-        }
-    }
-
-    async fn leave(&mut self, myself: &ActorRef<SessionMsg>) {
-        if self.leaving.is_empty() {
-            return;
-        }
-        match std::mem::replace(&mut self.phase, Phase::Dormant) {
-            Phase::Telling(telling) => {
-                telling.signals.halt.cancel();
-                self.phase = Phase::Telling(telling);
-                return;
-            }
-            Phase::Loading => {
-                self.phase = Phase::Loading;
-                return;
-            }
-            Phase::Ready(ready) => ready.writer.release().await,
-            Phase::Dormant => {}
-        }
-        for left in self.leaving.drain(..) {
-            let _ = left.send(());
-        }
-        myself.stop(None);
     }
 }

@@ -87,7 +87,7 @@ impl World {
             concurrency,
             open_deadline: Duration::from_secs(20),
         };
-        let storyteller = StorytellerProvider::new(40.0);
+        let storyteller = StorytellerProvider::new(200.0);
         let script = Arc::clone(&self.script) as Arc<dyn crate::providers::text::TextProvider>;
         let texts = vec![spec(script, script::WORKERS), spec(Arc::new(storyteller), 4)];
         let (handle, rows, status) = build(Parts {
@@ -193,7 +193,7 @@ impl World {
                 if wanted(&events) {
                     return events;
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                pause(20).await;
             }
         };
         match timeout(Duration::from_secs(400), wait).await {

@@ -172,7 +172,10 @@ impl ScenarioStore for Scenes {
         self.with(|kept| match kept.get(&scenario.id) {
             Some((known, _)) if known.owner != scenario.owner => Err(StoreError::Conflict("id")),
             Some(_) => Ok(()),
-            None => Ok(drop(kept.insert(scenario.id, new))),
+            None => {
+                kept.insert(scenario.id, new);
+                Ok(())
+            }
         })
         .await
     }

@@ -2,16 +2,16 @@
 
 use tokio::sync::oneshot;
 
-use super::checkpoint::idempotency_conflict;
-use super::session::{Current, Ready, Telling};
-use super::turn::Answer;
+use super::{Current, Ready, Telling};
+use crate::actors::generation::checkpoint::idempotency_conflict;
+use crate::actors::generation::turn::Answer;
 use crate::domain::ids::{SceneId, TurnId};
 use crate::domain::turn::{Command, Request};
 use crate::error::{Code, ServiceError};
 
 impl Ready {
     /// Whether the command may become a turn; `Some` is the answer that it got before.
-    pub fn admit(&self, request: &Request) -> Result<Option<TurnId>, ServiceError> {
+    pub(super) fn admit(&self, request: &Request) -> Result<Option<TurnId>, ServiceError> {
         let key = request.key.clone().unwrap_or_else(|| request.turn.to_string());
         if let Some(turn) = self.checkpoint.find_answer(&key, &request.command)? {
             return Ok(Some(turn));
@@ -52,7 +52,7 @@ impl Ready {
 
 impl Telling {
     /// Whether the turn has said that it is over, and the command is a new one.
-    pub fn is_nearly_over_for(&self, request: &Request) -> bool {
+    pub(super) fn is_nearly_over_for(&self, request: &Request) -> bool {
         let key = request.key.as_ref();
         self.signals.over.is_cancelled()
             && self.asked.as_ref().is_none_or(|asked| key != Some(&asked.key))
@@ -62,7 +62,7 @@ impl Telling {
     }
 
     /// Answers a command that comes while the turn runs: a repeat gets the first answer, anything else has to wait.
-    pub fn answer(&self, request: &Request, asker: oneshot::Sender<Answer>) {
+    pub(super) fn answer(&self, request: &Request, asker: oneshot::Sender<Answer>) {
         let key = request.key.as_ref();
         if let Some(asked) = self.asked.as_ref().filter(|asked| key == Some(&asked.key)) {
             if asked.command != request.command {

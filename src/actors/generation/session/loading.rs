@@ -1,0 +1,109 @@
+//! How a session gets its pen: loads, one at a time, and what has waited for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{ActorProcessingErr, ActorRef};
+use tracing::Instrument;
+
+use super::{MAX_ATTEMPTS, Phase, SessionMsg, SessionState};
+use crate::actors::generation::load::{self, LoadError, Loaded};
+use crate::actors::generation::turn::Work;
+
+impl SessionState {
+    pub(super) fn load(&mut self, myself: &ActorRef<SessionMsg>) {
+        if matches!(self.phase, Phase::Dormant) && self.leaving.is_empty() {
+            self.phase = Phase::Loading;
+            let (deps, scenario) = (Arc::clone(&self.args.deps), self.args.scenario);
+            let session = myself.clone();
+            let patient = !self.waiting.is_empty() || !self.stopping.is_empty();
+            self.patient = patient;
+            let load = async move {
+                let loaded = load::load(&deps, scenario, patient).await;
+                let _ = session.cast(SessionMsg::Loaded(Box::new(loaded)));
+            };
+            tokio::spawn(load.in_current_span());
+        }
+    }
+
+    pub(super) async fn loaded(
+        &mut self,
+        myself: &ActorRef<SessionMsg>,
+        loaded: Result<Loaded, LoadError>,
+    ) -> Result<(), ActorProcessingErr> {
+        self.phase = Phase::Dormant;
+        let Loaded { ready, permit } = match loaded {
+            Ok(loaded) => loaded,
+            Err(LoadError { held: true, .. }) if self.is_awaited() && !self.patient => {
+                self.load(myself);
+                self.leave(myself).await;
+                return Ok(());
+            }
+            Err(LoadError { error, retry, held }) => {
+                for asked in self.waiting.drain(..) {
+                    let _ = asked.accepted.send(Err(error.clone()));
+                }
+                for stop in self.stopping.drain(..) {
+                    let _ = stop.reply.send(Err(error.clone()));
+                }
+                // Who holds the lease takes the open turn up.
+                if retry && !held && self.leaving.is_empty() && self.failures < MAX_ATTEMPTS {
+                    self.reload_soon(myself);
+                }
+                self.plan_look(myself);
+                self.leave(myself).await;
+                return Ok(());
+            }
+        };
+        if !self.leaving.is_empty() {
+            ready.writer.release().await;
+            self.leave(myself).await;
+            return Ok(());
+        }
+        if let Some(open) = &ready.checkpoint.open {
+            let turn = open.turn;
+            let gone = open.attempts >= MAX_ATTEMPTS;
+            if gone {
+                tracing::error!(scenario = %self.args.scenario, %turn, "turn given up");
+            }
+            let work = if gone { Work::GiveUp } else { Work::Resume };
+            self.tell(myself, ready, turn, None, work, permit).await?;
+            self.serve_stops(myself);
+            return self.serve_waiting(myself).await;
+        }
+        self.failures = 0;
+        self.phase = Phase::Ready(Box::new(ready));
+        self.serve_stops(myself);
+        self.serve_waiting(myself).await?;
+        self.plan_look(myself);
+        Ok(())
+    }
+
+    pub(super) async fn serve_waiting(
+        &mut self,
+        myself: &ActorRef<SessionMsg>,
+    ) -> Result<(), ActorProcessingErr> {
+        // Some may have to wait once more.
+        for asked in std::mem::take(&mut self.waiting) {
+            self.command(myself, asked).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn serve_stops(&mut self, myself: &ActorRef<SessionMsg>) {
+        for stop in std::mem::take(&mut self.stopping) {
+            self.stop(myself, stop);
+        }
+    }
+
+    pub(super) fn is_awaited(&self) -> bool {
+        self.leaving.is_empty() && !(self.waiting.is_empty() && self.stopping.is_empty())
+    }
+
+    /// Tries again after a failure, the later the more of them there were.
+    pub(super) fn reload_soon(&mut self, myself: &ActorRef<SessionMsg>) {
+        let wait = Duration::from_millis(50) * (1 << self.failures.min(6));
+        self.failures = self.failures.saturating_add(1);
+        myself.send_after(wait, || SessionMsg::Reload);
+    }
+}

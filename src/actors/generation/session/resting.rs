@@ -1,0 +1,88 @@
+//! How a session gives up what it holds: its pen after a while, itself after a longer one, all at once when it leaves.
+
+use std::time::Duration;
+
+use ractor::ActorRef;
+use tokio::time::Instant;
+
+use super::{Phase, SessionMsg, SessionState};
+use crate::actors::generation::shard::ShardMsg;
+use crate::storage::log::Fence;
+
+/// Pen and lease are given up after this long without a turn.
+const LINGER: Duration = Duration::from_secs(5);
+/// Shortest wait until the next look.
+const MIN_LOOK: Duration = Duration::from_secs(1);
+
+impl SessionState {
+    /// Someone else may own the log: nothing may be written any more with the pen of that claim.
+    pub(super) fn lose(&mut self, fence: Fence) {
+        match &self.phase {
+            Phase::Telling(telling) if telling.fence == fence => telling.signals.halt.cancel(),
+            Phase::Ready(ready) if ready.writer.fence() == fence => self.phase = Phase::Dormant,
+            _ => {}
+        }
+    }
+
+    /// Plans a look for when something may be given up, unless an earlier one is planned.
+    pub(super) fn plan_look(&mut self, myself: &ActorRef<SessionMsg>) {
+        let idle = self.args.deps.config.idle_timeout;
+        let held = matches!(self.phase, Phase::Ready(_));
+        let wait = if held { LINGER.min(idle) } else { idle };
+        let due = (self.used + wait).max(Instant::now() + MIN_LOOK);
+        if self.look_at.is_none_or(|planned| planned > due) {
+            self.look_at = Some(due);
+            myself.send_after(due - Instant::now(), || SessionMsg::Look);
+        }
+    }
+
+    pub(super) async fn look(&mut self, myself: &ActorRef<SessionMsg>) {
+        // A look that was planned before an earlier one is none any more.
+        if self.look_at.take_if(|due| *due <= Instant::now()).is_none() {
+            return;
+        }
+        let unused = self.used.elapsed();
+        if matches!(self.phase, Phase::Ready(_))
+            && unused >= LINGER.min(self.args.deps.config.idle_timeout)
+            && let Phase::Ready(ready) = std::mem::replace(&mut self.phase, Phase::Dormant)
+        {
+            ready.writer.tail().relax();
+            ready.writer.release().await;
+        }
+        match self.phase {
+            Phase::Dormant if unused >= self.args.deps.config.idle_timeout => {
+                // The shard forgets this session before it stops, so that no command gets lost.
+                let (scenario, actor) = (self.args.scenario, myself.get_id());
+                let heard = self.heard;
+                let _ = self.args.shard.cast(ShardMsg::Unused { scenario, actor, heard });
+                // It refuses if something is on its way here.
+                self.plan_look(myself);
+            }
+            Phase::Telling(_) | Phase::Loading => {}
+            _ => self.plan_look(myself),
+        }
+    }
+
+    pub(super) async fn leave(&mut self, myself: &ActorRef<SessionMsg>) {
+        if self.leaving.is_empty() {
+            return;
+        }
+        match std::mem::replace(&mut self.phase, Phase::Dormant) {
+            Phase::Telling(telling) => {
+                telling.signals.halt.cancel();
+                self.phase = Phase::Telling(telling);
+                return;
+            }
+            Phase::Loading => {
+                self.phase = Phase::Loading;
+                return;
+            }
+            Phase::Ready(ready) => ready.writer.release().await,
+            Phase::Dormant => {}
+        }
+        for left in self.leaving.drain(..) {
+            let _ = left.send(());
+        }
+        myself.stop(None);
+    }
+}
