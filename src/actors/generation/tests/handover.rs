@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-use super::script::PROSE;
+use super::script::{Kind, PROSE, Plan};
 use super::*;
 
 /// How many events of its turn are logged when the owner goes.
@@ -155,5 +155,21 @@ async fn many_sessions_are_handed_over_without_one_lost() {
         let events = world.end_of(id, turn).await;
         assert_eq!(world.scene_of(id, &events).text, PROSE);
     }
+    drop(b);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_is_taken_up_does_not_go_back_to_the_provider_that_it_left() {
+    let world = World::new();
+    let (a, b) = (world.replica("a").await, world.replica("b").await);
+    world.script.next([Plan::Fail(3, Kind::Network)]);
+    let (id, turn) = world.begin(&a).await;
+    let failed_over = |events: &[Event]| events.iter().any(|e| e.kind() == "turn.failover");
+    world.when(id, turn, failed_over).await;
+    a.handle.hand_over().await;
+    let events = world.end_of(id, turn).await;
+    assert!(is_done(&events));
+    assert_eq!(events.iter().filter(|event| event.kind() == "turn.failover").count(), 1);
+    assert_eq!(world.script.calls(), 1);
     drop(b);
 }

@@ -41,7 +41,7 @@ async fn a_session_is_not_ended_while_a_command_is_on_its_way_to_it() {
     pause(1_000).await;
     // The session's word that it is unused crosses a command.
     let (turn, ()) = tokio::join!(a.command(id, world.say(1)), async {
-        until("the command is taken", || a.handle.running_turns() == 1).await;
+        until("its turn runs", || !a.actors::<turn::Run>().is_empty()).await;
         let unused = ShardMsg::Unused { scenario: id, actor: session, heard: 1 };
         shard.send_message(unused).unwrap();
     });

@@ -95,16 +95,19 @@ async fn too_many_failures_leave_the_service_down_and_the_process_alive() {
 async fn a_turn_that_needs_a_provider_waits_for_the_service_to_come_back() {
     let world = World::new();
     let a = world.replica("a").await;
-    world.script.next([Plan::Fail(3, script::Kind::Network)]);
+    // It breaks off after fifteen seconds, when the service has just gone down.
+    world.script.next([Plan::Stall(3)]);
     let (id, turn) = world.begin(&a).await;
-    pause(395).await;
-    let pools = |cell: &ActorCell| cell.get_children().len() == 2;
-    let supervisors = a.actors::<crate::actors::supervisor::SupervisorMsg>();
-    supervisors
-        .iter()
-        .filter(|cell| cell.get_id() != a.root.get_id() && pools(cell))
-        .for_each(ActorCell::kill);
+    for _ in 0..8 {
+        let supervisors = a.actors::<crate::actors::supervisor::SupervisorMsg>();
+        let service = supervisors
+            .iter()
+            .find(|cell| cell.get_id() != a.root.get_id() && cell.get_children().len() == 2);
+        service.into_iter().for_each(ActorCell::kill);
+        pause(700).await;
+    }
+    assert_eq!(a.status.liveness(), Liveness::Down);
     let events = world.end_of(id, turn).await;
     assert!(is_done(&events), "{events:?}");
-    world.scene_of(id, &events);
+    assert_eq!(world.scene_of(id, &events).authors.len(), 2);
 }

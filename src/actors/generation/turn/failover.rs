@@ -21,7 +21,7 @@ use crate::error::{Code, ServiceError};
 use crate::providers::text::{EndReason, ProviderError, ProviderErrorKind, TextStream};
 
 /// Longest that a turn waits for the last provider: it can be away only while its service is restarted.
-const LAST_PATIENCE: Duration = Duration::from_secs(30);
+const LAST_PATIENCE: Duration = Duration::from_secs(45);
 const LAST_AGAIN: Duration = Duration::from_millis(100);
 
 /// How the telling ended.
