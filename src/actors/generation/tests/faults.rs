@@ -136,7 +136,7 @@ async fn a_scene_that_was_stored_by_an_owner_that_died_is_not_stored_twice() {
     let (id, turn) = world.begin(&a).await;
     // The scene is stored, and the log is away when it is to be told so.
     world.scenes.puts.set(Fault::Hang);
-    world.when(id, turn, |events| events.last().map(Event::kind) == Some("choices.done")).await;
+    world.when(id, turn, |events| events.last().map(Event::kind) == Some("state.patch")).await;
     world.log.fault.set(Fault::Down);
     world.scenes.puts.set(Fault::None);
     until("the scene is stored", || world.scenes.count(id) == 1).await;

@@ -18,8 +18,8 @@ async fn a_turn_is_logged_in_order_and_stored_as_it_was_shown() {
         "text.delta",
         "text.done",
         "choice",
-        "state.patch",
         "choices.done",
+        "state.patch",
         "turn.done",
     ];
     assert_eq!(kinds, order);
@@ -80,7 +80,7 @@ async fn nothing_is_done_before_the_scene_is_stored() {
         world.scenes.puts.set(fault);
         pause(30_000).await;
         let events = world.turn_events(id, turn).await;
-        assert_eq!(events.last().map(Event::kind), Some("choices.done"), "{fault:?}");
+        assert_eq!(events.last().map(Event::kind), Some("state.patch"), "{fault:?}");
         world.scenes.puts.set(Fault::None);
         let events = world.end_of(id, turn).await;
         assert!(is_done(&events), "{fault:?}");

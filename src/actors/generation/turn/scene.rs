@@ -78,7 +78,8 @@ impl Running {
         if !draft.choices_done {
             events.push(Event::ChoicesDone { turn });
         }
-        if events.is_empty() {
+        let known = self.checkpoint.open.as_ref().and_then(|open| open.finish);
+        if events.is_empty() && (finish == Finish::Complete || known == Some(finish)) {
             return Ok(());
         }
         if let Some(open) = &mut self.checkpoint.open {
