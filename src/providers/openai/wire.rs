@@ -228,7 +228,10 @@ mod tests {
 
     use super::*;
 
-    fn read(chunk: &Value) -> (String, Option<Finish>, Option<(Option<i64>, Option<i64>)>, bool) {
+    /// Text, finish, the vendor's counts, whether it is an error.
+    type Read = (String, Option<Finish>, Option<(Option<i64>, Option<i64>)>, bool);
+
+    fn read(chunk: &Value) -> Read {
         let bytes = chunk.to_string();
         let chunk =
             Chunk::parse(bytes.as_bytes()).unwrap_or_else(|error| panic!("{bytes}: {error}"));
