@@ -15,9 +15,8 @@ const BUCKETS: &[f64] = &[
     60.0,
 ];
 
-/// Libraries that talk too much, or (genai) quote what vendors say. Before the configured filter, which may say
-/// otherwise.
-const QUIET: &str = "ractor=warn,genai=off,aws_sdk_dynamodb=info,aws_smithy_runtime=info,\
+/// Libraries that talk too much. Before the configured filter, which may say otherwise.
+const QUIET: &str = "ractor=warn,aws_sdk_dynamodb=info,aws_smithy_runtime=info,\
                      aws_smithy_runtime_api=info,tungstenite=info,hyper=info,h2=info,sqlx=info";
 
 /// Sends logs to stderr as configured.

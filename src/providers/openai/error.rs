@@ -46,31 +46,9 @@ impl Classify {
         Self { key: key.filter(|key| !key.is_empty()).map(Arc::from) }
     }
 
-    pub(super) fn failure(&self, error: &genai::Error) -> Failure {
-        use genai::Error;
-        match error {
-            Error::HttpError { status, body, headers, .. } => {
-                self.status(status.as_u16(), headers, body)
-            }
-            // Boxed by the library whatever it is, an answer with an error status included.
-            Error::WebStream { error, .. } => {
-                if let Some(error) = error.downcast_ref::<Error>() {
-                    self.failure(error)
-                } else if let Some(error) = error.downcast_ref::<reqwest::Error>() {
-                    self.transport(error).into()
-                } else {
-                    self.error(ProviderErrorKind::Protocol, "unreadable stream", &error.to_string())
-                        .into()
-                }
-            }
-            Error::ChatResponse { body, .. } => self.in_stream(body),
-            Error::StreamParse { serde_error, .. } => self
-                .error(ProviderErrorKind::Protocol, "unreadable frame", &serde_error.to_string())
-                .into(),
-            other => self
-                .error(ProviderErrorKind::BadRequest, "request not possible", &other.to_string())
-                .into(),
-        }
+    /// Something that the protocol does not have.
+    pub(super) fn protocol(&self, what: &str, detail: &impl ToString) -> Failure {
+        self.error(ProviderErrorKind::Protocol, what, &detail.to_string()).into()
     }
 
     /// A failure below HTTP.
@@ -115,8 +93,8 @@ impl Classify {
         Failure { again: failure.again && !said.has("insufficient_quota"), ..failure }
     }
 
-    /// An error object in place of a frame.
-    fn in_stream(&self, error: &Value) -> Failure {
+    /// An error object in place of a chunk.
+    pub(super) fn in_stream(&self, error: &Value) -> Failure {
         let said = Said::from(error);
         let status =
             error.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());

@@ -1,30 +1,31 @@
 //! OpenAI and every server that speaks its chat-completions format.
 //!
-//! The crate `genai` writes the request and takes the stream apart; this module adds what a turn relies on: admission, the
-//! retry before the first text, deadlines (`stream`) and errors by class (`error`). It knows nothing of the turn format.
+//! `wire` is the format, `frames` takes a body apart into events, `stream` makes text of them under deadlines, `error` has
+//! the failures by class; here are admission, the call and its retry before the first text. It knows nothing of the turn
+//! format. Every token of every reader passes through here: docs/adr says what that may cost.
 
 mod error;
+mod frames;
 mod stream;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::StreamExt;
-use genai::adapter::AdapterKind;
-use genai::chat::{ChatMessage, ChatOptions, ChatRequest, ReasoningEffort};
-use genai::resolver::{AuthData, Endpoint};
-use genai::{Headers, ModelIden, ServiceTarget};
 use rand::RngExt;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+};
 use secrecy::ExposeSecret;
-use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use self::error::{Classify, Failure};
-use self::stream::{Deadlines, Relay};
-use super::prompt::{self, Role};
+use self::stream::{Deadlines, Relay, Watch};
+use super::prompt;
 use super::text::{ProviderError, ProviderErrorKind, StoryRequest, TextProvider, TextStream};
 use crate::config;
 
@@ -36,17 +37,18 @@ const BACKOFF: Duration = Duration::from_millis(250);
 /// Longest wait between two tries. A vendor that asks for more is left to the caller, who has other providers.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Models that take neither a temperature nor (under its old name) a token limit.
-const REASONING_MODELS: [&str; 5] = ["o1", "o3", "o4", "gpt-5", "gpt-6"];
+/// Unused connections are closed before the minute after which most balancers close them.
+const IDLE: Duration = Duration::from_secs(55);
+/// Most bytes of an error's body that are read.
+const MAX_ERROR_BYTES: usize = 64 * 1024;
 
 /// One vendor account or server. Cheap to share, not to clone: its permits are its concurrency limit.
 pub struct OpenAiProvider {
     http: reqwest::Client,
-    client: genai::Client,
     chat_url: String,
     models_url: String,
     model: String,
-    options: ChatOptions,
+    max_output_tokens: u32,
     temperature: f64,
     max_attempts: u32,
     deadlines: Deadlines,
@@ -90,28 +92,22 @@ impl OpenAiProvider {
             .default_headers(headers)
             .connect_timeout(config.connect_timeout)
             .tcp_nodelay(true)
-            // A compressing proxy would hold text back.
+            // A compressing proxy would hold text back, and one connection for all calls would let one delay the others.
             .no_gzip()
+            .http1_only()
             // A redirected POST arrives as a GET, and the key is not meant for another host.
             .redirect(reqwest::redirect::Policy::none())
+            .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(config.max_concurrency.min(64))
             .build()
             .map_err(|_| unusable("the HTTP client cannot be set up"))?;
 
         Ok(Self {
-            client: genai::Client::builder()
-                .with_reqwest(http.clone())
-                .build()
-                .map_err(|error| unusable(&error.to_string()))?,
             http,
             chat_url: base.join("chat/completions"),
             models_url: base.join("models"),
             model: config.model.clone(),
-            options: ChatOptions::default()
-                .with_max_tokens(config.max_output_tokens)
-                .with_capture_usage(true)
-                // Keeps the library from reading an effort out of a model's name (`my-model-high`); `Budget` itself is never sent.
-                .with_reasoning_effort(ReasoningEffort::Budget(0)),
+            max_output_tokens: config.max_output_tokens,
             temperature: config.temperature,
             max_attempts: config.max_attempts.max(1),
             deadlines: Deadlines {
@@ -140,42 +136,38 @@ impl OpenAiProvider {
     /// One call, up to its first text or its end.
     async fn attempt(
         &self,
-        model: &str,
-        chat: ChatRequest,
+        call: Bytes,
+        input_bytes: usize,
         started: Instant,
     ) -> Result<Relay, Failure> {
-        // Everything about the target is ours: the library would insist on a key and on its own idea of the URL.
-        let target = ServiceTarget {
-            endpoint: Endpoint::from_static(DEFAULT_BASE_URL),
-            auth: AuthData::RequestOverride {
-                url: self.chat_url.clone(),
-                headers: Headers::default(),
-            },
-            model: ModelIden::new(AdapterKind::OpenAI, model),
-        };
-        // Merged last, so that the name arrives as given, `::` and all.
-        let mut options = self.options.clone().with_extra_body(json!({ "model": model }));
-        if !REASONING_MODELS.iter().any(|prefix| model.starts_with(prefix)) {
-            options = options.with_temperature(self.temperature);
-        }
-        let input_bytes = chat.messages.iter().map(|message| message.content.size()).sum();
-        let activity = stream::Activity::new();
-        let options = options.with_raw_frame_sink_arc(Arc::clone(&activity) as _);
-        let response = self
-            .client
-            .exec_chat_stream(target, chat, Some(&options))
-            .await
-            .map_err(|error| self.classify.failure(&error))?;
-        let mut relay = Relay::new(
-            response.stream,
-            self.deadlines,
-            started,
-            activity,
-            input_bytes,
-            self.classify.clone(),
-        );
+        let watch = Watch::new(self.deadlines, started);
+        let answer = tokio::time::timeout_at(watch.first_until(), self.answer(call)).await;
+        let body = answer.map_err(|_| watch.missed_first())??;
+        let mut relay = Relay::new(body, watch, input_bytes, self.classify.clone());
         relay.first_text().await?;
         Ok(relay)
+    }
+
+    /// The body of an answer that is no error.
+    async fn answer(&self, call: Bytes) -> Result<reqwest::Body, Failure> {
+        let request = self
+            .http
+            .post(&self.chat_url)
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .body(call);
+        let mut response = request.send().await.map_err(|error| self.classify.transport(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response.into());
+        }
+        let mut body = Vec::new();
+        while body.len() < MAX_ERROR_BYTES
+            && let Ok(Some(piece)) = response.chunk().await
+        {
+            body.extend_from_slice(&piece[..piece.len().min(MAX_ERROR_BYTES - body.len())]);
+        }
+        let body = String::from_utf8_lossy(&body);
+        Err(self.classify.status(status.as_u16(), response.headers(), &body))
     }
 }
 
@@ -192,12 +184,17 @@ impl TextProvider for OpenAiProvider {
     async fn open(&self, request: StoryRequest) -> Result<TextStream, ProviderError> {
         let permit = self.admit().await?;
         let model = request.model.as_deref().unwrap_or(&self.model);
-        let chat =
-            ChatRequest::new(prompt::messages(&request).into_iter().map(chat_message).collect());
+        let messages = prompt::messages(&request);
+        let input_bytes = messages.iter().map(|message| message.content.len()).sum();
+        let call = wire::call(model, &messages, self.max_output_tokens, self.temperature)
+            .map(Bytes::from)
+            .map_err(|error| {
+                ProviderError::new(ProviderErrorKind::BadRequest, error.to_string())
+            })?;
         let started = Instant::now();
         let mut tries = 1;
         loop {
-            match self.attempt(model, chat.clone(), started).await {
+            match self.attempt(call.clone(), input_bytes, started).await {
                 Ok(relay) => return Ok(relay.holding(permit).boxed()),
                 Err(failure) => {
                     let left = self.deadlines.whole.saturating_sub(started.elapsed());
@@ -224,14 +221,6 @@ impl TextProvider for OpenAiProvider {
             }
             _ => Ok(()),
         }
-    }
-}
-
-fn chat_message(message: prompt::Message) -> ChatMessage {
-    match message.role {
-        Role::System => ChatMessage::system(message.content),
-        Role::User => ChatMessage::user(message.content),
-        Role::Assistant => ChatMessage::assistant(message.content),
     }
 }
 

@@ -1,22 +1,22 @@
-//! A running call: the library's events as text chunks, under the provider's deadlines.
+//! A running call: the body's events as text chunks, under the provider's deadlines.
 //!
-//! There is one timer per call. It is not moved for every chunk: when it fires, it looks at the time of the last frame and
-//! is set anew if that was recent enough.
+//! There is one timer per call. It is not moved for every piece: when it fires, it looks at the time of the last frame and
+//! is set anew if that was recent enough. All texts that one piece of the body brings are handed over as one.
 
+use std::ops::ControlFlow;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
-use genai::chat::{
-    ChatFrameSink, ChatStream, ChatStreamEvent, FrameCtx, RawFrameRef, StopReason, StreamEnd,
-};
+use futures::Stream;
+use hyper::body::Body as _;
+use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use super::error::{Classify, Failure};
+use super::frames::Frames;
+use super::wire::{Choice, Chunk, Finish, Tokens};
 use crate::domain::scenario::Usage;
 use crate::providers::text::{Deadline, EndReason, ProviderError, ProviderErrorKind, TextChunk};
 
@@ -33,134 +33,40 @@ pub(super) struct Deadlines {
     pub whole: Duration,
 }
 
-/// When the last frame came. The library calls it for every frame, also those that yield no event.
+/// When what is due.
 #[derive(Debug)]
-pub(super) struct Activity {
-    since: Instant,
-    /// Microseconds after `since`, plus one; 0 for none yet.
-    last_us: AtomicU64,
-}
-
-impl Activity {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { since: Instant::now(), last_us: AtomicU64::new(0) })
-    }
-
-    fn last(&self) -> Option<Instant> {
-        let us = self.last_us.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(self.since + Duration::from_micros(us))
-    }
-}
-
-impl ChatFrameSink for Activity {
-    fn on_frame(&self, _: &FrameCtx, _: RawFrameRef<'_>) {
-        let us = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX - 1);
-        self.last_us.store(us + 1, Ordering::Relaxed);
-    }
-}
-
-/// Dropping it drops the connection, and with it the vendor's work.
-pub(super) struct Relay {
-    /// `None` once the call is over.
-    events: Option<ChatStream>,
+pub(super) struct Watch {
     deadlines: Deadlines,
-    activity: Arc<Activity>,
+    /// The start of this try.
+    since: Instant,
     whole_until: Instant,
-    timer: Pin<Box<Sleep>>,
-    /// The item that [`Relay::first_text`] took.
-    first: Option<TextChunk>,
-    permit: Option<OwnedSemaphorePermit>,
-    input_bytes: usize,
-    output_bytes: usize,
-    classify: Classify,
+    last_frame: Option<Instant>,
 }
 
-impl Relay {
-    pub(super) fn new(
-        events: ChatStream,
-        deadlines: Deadlines,
-        started: Instant,
-        activity: Arc<Activity>,
-        input_bytes: usize,
-        classify: Classify,
-    ) -> Self {
+impl Watch {
+    /// Of a try that starts now, the first of them at `started`.
+    pub(super) fn new(deadlines: Deadlines, started: Instant) -> Self {
         let whole_until = started + deadlines.whole;
-        // Not later than any deadline can be, whenever the first frame comes.
-        let first_until =
-            (activity.since + deadlines.first_byte.min(deadlines.between_bytes)).min(whole_until);
-        Self {
-            events: Some(events),
-            deadlines,
-            activity,
-            whole_until,
-            timer: Box::pin(tokio::time::sleep_until(first_until)),
-            first: None,
-            permit: None,
-            input_bytes,
-            output_bytes: 0,
-            classify,
-        }
+        Self { deadlines, since: Instant::now(), whole_until, last_frame: None }
     }
 
-    /// Waits for the first text or the end and keeps it for the stream.
-    pub(super) async fn first_text(&mut self) -> Result<(), Failure> {
-        self.first = Some(futures::future::poll_fn(|cx| self.poll_item(cx)).await?);
-        Ok(())
+    pub(super) fn first_until(&self) -> Instant {
+        (self.since + self.deadlines.first_byte).min(self.whole_until)
     }
 
-    /// Counts as running until it is over.
-    pub(super) fn holding(mut self, permit: OwnedSemaphorePermit) -> Self {
-        if self.events.is_some() {
-            self.permit = Some(permit);
-        }
-        self
-    }
-
-    /// The next text or the end; not to be called after the end or an error.
-    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Result<TextChunk, Failure>> {
-        loop {
-            let Some(events) = &mut self.events else {
-                return Poll::Ready(Err(protocol("the call is over").into()));
-            };
-            let event = match events.poll_next_unpin(cx) {
-                Poll::Ready(event) => event,
-                Poll::Pending => {
-                    ready!(self.timer.as_mut().poll(cx));
-                    match self.next_deadline() {
-                        Ok(until) => self.timer.as_mut().reset(until),
-                        Err(deadline) => return Poll::Ready(Err(timeout(deadline).into())),
-                    }
-                    continue;
-                }
-            };
-            // A stream that is always ready never lets the timer be looked at.
-            if self.activity.last().is_some_and(|last| last >= self.whole_until) {
-                return Poll::Ready(Err(timeout(Deadline::Whole).into()));
-            }
-            match event {
-                Some(Ok(ChatStreamEvent::Chunk(chunk))) if !chunk.content.is_empty() => {
-                    self.output_bytes += chunk.content.len();
-                    return Poll::Ready(Ok(TextChunk::Text(chunk.content)));
-                }
-                Some(Ok(ChatStreamEvent::End(end))) => return Poll::Ready(self.end(end)),
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(self.classify.failure(&error))),
-                None => {
-                    return Poll::Ready(
-                        Err(protocol("the stream broke off before its end").into()),
-                    );
-                }
-            }
-        }
+    /// What [`Watch::first_until`] means once it is over.
+    pub(super) fn missed_first(&self) -> Failure {
+        let whole = self.first_until() == self.whole_until;
+        timeout(if whole { Deadline::Whole } else { Deadline::FirstByte }).into()
     }
 
     /// The next time to look again, or the deadline that is over. No deadline can come before that time, whatever arrives
     /// until then.
-    fn next_deadline(&self) -> Result<Instant, Deadline> {
+    fn next(&self) -> Result<Instant, Deadline> {
         let now = Instant::now();
-        let (silent_until, look_again, deadline) = match self.activity.last() {
+        let (silent_until, look_again, deadline) = match self.last_frame {
             None => {
-                let until = self.activity.since + self.deadlines.first_byte;
+                let until = self.since + self.deadlines.first_byte;
                 (until, until.min(now + self.deadlines.between_bytes), Deadline::FirstByte)
             }
             Some(last) => {
@@ -176,25 +82,186 @@ impl Relay {
             Ok(look_again.min(self.whole_until))
         }
     }
+}
 
-    fn end(&self, end: StreamEnd) -> Result<TextChunk, Failure> {
-        let reason = match end.captured_stop_reason {
-            Some(StopReason::MaxTokens(_)) => EndReason::Length,
-            Some(StopReason::ContentFilter(_)) => {
+/// What the events have said so far.
+struct Said {
+    /// Not handed over yet.
+    text: String,
+    finish: Option<Finish>,
+    tokens: Tokens,
+    /// What follows `text`; nothing follows that.
+    over: Option<Result<TextChunk, Failure>>,
+    input_bytes: usize,
+    output_bytes: usize,
+    classify: Classify,
+}
+
+/// Dropping it drops the connection, and with it the vendor's work.
+pub(super) struct Relay {
+    /// `None` once the call is over.
+    body: Option<reqwest::Body>,
+    frames: Frames,
+    said: Said,
+    watch: Watch,
+    timer: Pin<Box<Sleep>>,
+    /// The item that [`Relay::first_text`] took.
+    first: Option<TextChunk>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Relay {
+    pub(super) fn new(
+        body: reqwest::Body,
+        watch: Watch,
+        input_bytes: usize,
+        classify: Classify,
+    ) -> Self {
+        // Not later than any deadline can be, whenever the first frame comes.
+        let look = watch.first_until().min(Instant::now() + watch.deadlines.between_bytes);
+        let said = Said {
+            text: String::new(),
+            finish: None,
+            tokens: Tokens::default(),
+            over: None,
+            input_bytes,
+            output_bytes: 0,
+            classify,
+        };
+        Self {
+            body: Some(body),
+            frames: Frames::default(),
+            said,
+            watch,
+            timer: Box::pin(tokio::time::sleep_until(look)),
+            first: None,
+            permit: None,
+        }
+    }
+
+    /// Waits for the first text or the end and keeps it for the stream.
+    pub(super) async fn first_text(&mut self) -> Result<(), Failure> {
+        self.first = Some(futures::future::poll_fn(|cx| self.poll_item(cx)).await?);
+        Ok(())
+    }
+
+    /// Counts as running until it is over.
+    pub(super) fn holding(mut self, permit: OwnedSemaphorePermit) -> Self {
+        if self.body.is_some() {
+            self.permit = Some(permit);
+        }
+        self
+    }
+
+    /// The next text or the end; not to be called after the end or an error.
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Result<TextChunk, Failure>> {
+        loop {
+            if let Some(over) = self.said.over.take() {
+                return Poll::Ready(over);
+            }
+            let Some(body) = &mut self.body else {
+                return Poll::Ready(Err(self.said.classify.protocol("the call is over", &"")));
+            };
+            match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    let Ok(piece) = frame.into_data() else { continue };
+                    let said = &mut self.said;
+                    match self.frames.push(&piece, &mut |data| said.hear(data)) {
+                        Ok(true) => self.watch.last_frame = Some(Instant::now()),
+                        Ok(false) => {}
+                        Err(error) => {
+                            said.broke(said.classify.protocol("unreadable stream", &error))
+                        }
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Err(self.said.classify.transport(&error).into()));
+                }
+                Poll::Ready(None) => {
+                    let said = &mut self.said;
+                    if let Err(error) = self.frames.finish(&mut |data| said.hear(data)) {
+                        said.broke(said.classify.protocol("unreadable stream", &error));
+                    }
+                    said.broke(said.classify.protocol("the stream broke off before its end", &""));
+                }
+                Poll::Pending => {
+                    ready!(self.timer.as_mut().poll(cx));
+                    match self.watch.next() {
+                        Ok(until) => self.timer.as_mut().reset(until),
+                        Err(deadline) => return Poll::Ready(Err(timeout(deadline).into())),
+                    }
+                    continue;
+                }
+            }
+            // A stream that is always ready never lets the timer be looked at.
+            if self.watch.last_frame.is_some_and(|last| last >= self.watch.whole_until) {
+                return Poll::Ready(Err(timeout(Deadline::Whole).into()));
+            }
+            if !self.said.text.is_empty() {
+                let text = std::mem::take(&mut self.said.text);
+                self.said.output_bytes += text.len();
+                return Poll::Ready(Ok(TextChunk::Text(text)));
+            }
+        }
+    }
+}
+
+impl Said {
+    fn hear(&mut self, data: &[u8]) -> ControlFlow<()> {
+        if data == b"[DONE]" {
+            self.over = Some(self.end());
+            return ControlFlow::Break(());
+        }
+        let chunk = match Chunk::parse(data) {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                self.broke(self.classify.protocol("unreadable event", &error));
+                return ControlFlow::Break(());
+            }
+        };
+        if let Some(error) = chunk.error {
+            let error: Value = serde_json::from_str(error.get()).unwrap_or_default();
+            self.broke(self.classify.in_stream(&error));
+            return ControlFlow::Break(());
+        }
+        if let Some(choice) = &chunk.choice {
+            self.text.push_str(choice.text());
+        }
+        self.finish = chunk.choice.as_ref().and_then(Choice::finish).or(self.finish);
+        // Some servers count along: the last count is the whole one.
+        self.tokens = chunk.tokens().unwrap_or(self.tokens);
+        ControlFlow::Continue(())
+    }
+
+    /// What came first stays.
+    fn broke(&mut self, failure: Failure) {
+        self.over.get_or_insert(Err(failure));
+    }
+
+    fn end(&self) -> Result<TextChunk, Failure> {
+        let reason = match self.finish {
+            Some(Finish::Complete) => EndReason::Complete,
+            Some(Finish::Length) => EndReason::Length,
+            Some(Finish::Filter) => {
                 let message = "the vendor's filter stopped the text";
                 return Err(ProviderError::new(ProviderErrorKind::ContentFilter, message).into());
             }
-            Some(_) => EndReason::Complete,
-            None => return Err(protocol("the stream ended without a finish reason").into()),
+            None => {
+                return Err(self
+                    .classify
+                    .protocol("the stream ended without a finish reason", &""));
+            }
         };
-        let reported = end.captured_usage.unwrap_or_default();
-        let tokens = |reported: Option<i32>, bytes: usize| match reported {
+        let tokens = |reported: Option<i64>, bytes: usize| match reported {
             Some(tokens) => u64::try_from(tokens).unwrap_or(0),
             None => bytes.div_ceil(BYTES_PER_TOKEN) as u64,
         };
         let usage = Usage {
-            input_tokens: tokens(reported.prompt_tokens, self.input_bytes),
-            output_tokens: tokens(reported.completion_tokens, self.output_bytes),
+            input_tokens: tokens(self.tokens.prompt_tokens, self.input_bytes),
+            output_tokens: tokens(
+                self.tokens.completion_tokens,
+                self.output_bytes + self.text.len(),
+            ),
         };
         Ok(TextChunk::End { reason, usage })
     }
@@ -206,19 +273,15 @@ impl Stream for Relay {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let item = match self.first.take() {
             Some(first) => Ok(first),
-            None if self.events.is_none() => return Poll::Ready(None),
+            None if self.body.is_none() => return Poll::Ready(None),
             None => ready!(self.poll_item(cx)).map_err(|failure| failure.error),
         };
         if !matches!(item, Ok(TextChunk::Text(_))) {
-            self.events = None;
+            self.body = None;
             self.permit = None;
         }
         Poll::Ready(Some(item))
     }
-}
-
-fn protocol(message: &str) -> ProviderError {
-    ProviderError::new(ProviderErrorKind::Protocol, message)
 }
 
 fn timeout(deadline: Deadline) -> ProviderError {

@@ -1,6 +1,8 @@
-//! The OpenAI-compatible text provider against a mock server by other people, and ([`faults`]) against one that misbehaves.
+//! The OpenAI-compatible text provider against a mock server by other people, and ([`faults`], [`pieces`]) against one that
+//! misbehaves.
 
 mod faults;
+mod pieces;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
