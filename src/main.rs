@@ -1,8 +1,10 @@
 //! Arguments, then boot.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -53,7 +55,11 @@ enum ConfigCommand {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_park(give_memory_back)
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("whatif: cannot start: {error}");
@@ -67,6 +73,25 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The allocator keeps what a thread has freed until that thread asks: without this the memory of a crowd of readers
+/// stays after they have left. A thread with nothing to do asks, at most every few seconds.
+fn give_memory_back() {
+    const EVERY: Duration = Duration::from_secs(5);
+    thread_local! {
+        static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+    LAST.with(|last| {
+        if last.get().is_none_or(|last| last.elapsed() >= EVERY) {
+            last.set(Some(Instant::now()));
+            #[expect(unsafe_code, reason = "the allocator's own function; it takes no pointer")]
+            // SAFETY: `mi_collect` may be called on any thread at any time.
+            unsafe {
+                libmimalloc_sys::mi_collect(true);
+            }
+        }
+    });
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
