@@ -1,8 +1,8 @@
 //! The hot path: reads a provider's stream, parses it, and logs what is certain, in as few writes as reading pace
 //! allows.
 //!
-//! The first text of a turn is logged at once. After that text gathers for at most the coalescing time, during which
-//! the stream is not even polled: one wake-up, one read and one write then serve several tokens.
+//! The first text of a turn is logged at once. After that text gathers for at most the coalescing time (or until it is
+//! plenty), so that one write serves several tokens. The stream is read on meanwhile: a fast one is never held up.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -66,34 +66,24 @@ impl Pump<'_> {
             end: None,
         };
         let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut gathering = false;
         let signals = self.signals;
         let mut stop = pin!(signals.stop.cancelled());
         let mut halt = pin!(signals.halt.cancelled());
         let ended = loop {
             let chunk = tokio::select! {
                 biased;
-                () = &mut stop => break Ended::Stopped,
                 () = &mut halt => break Ended::Halted,
+                () = &mut stop => break Ended::Stopped,
+                () = &mut timer, if gathering => {
+                    gathering = false;
+                    self.log(&mut reading.pending).await?;
+                    continue;
+                }
                 chunk = stream.next() => chunk,
             };
-            if let Some(ended) = reading.take(self.draft, chunk) {
-                break ended;
-            }
-            let wait = !self.coalesce.is_zero()
-                && self.draft.units > 0
-                && reading.pending.events.is_empty()
-                && !reading.pending.text.is_empty();
-            if wait {
-                timer.as_mut().reset(Instant::now() + self.coalesce);
-                tokio::select! {
-                    biased;
-                    () = &mut stop => break Ended::Stopped,
-                    () = &mut halt => break Ended::Halted,
-                    () = &mut timer => {}
-                }
-            }
-            // Whatever else has come meanwhile.
-            let mut ended = None;
+            let mut ended = reading.take(self.draft, chunk);
+            // Whatever else is there already.
             while ended.is_none()
                 && reading.pending.text.len() < FULL_BYTES
                 && let Some(chunk) = stream.next().now_or_never()
@@ -103,7 +93,17 @@ impl Pump<'_> {
             if let Some(ended) = ended {
                 break ended;
             }
-            self.log(&mut reading.pending).await?;
+            let may_wait = !self.coalesce.is_zero()
+                && self.draft.units > 0
+                && reading.pending.events.is_empty()
+                && reading.pending.text.len() < FULL_BYTES;
+            if !may_wait {
+                gathering = false;
+                self.log(&mut reading.pending).await?;
+            } else if !gathering && !reading.pending.text.is_empty() {
+                gathering = true;
+                timer.as_mut().reset(Instant::now() + self.coalesce);
+            }
         };
         self.log(&mut reading.pending).await?;
         Ok(ended)
