@@ -59,7 +59,7 @@ async fn a_turn_may_be_handed_over_more_often_than_it_may_fail() {
     let mut owner = world.replica("r0").await;
     let (id, turn) = world.begin(&owner).await;
     for round in 1..9 {
-        pause(200).await;
+        pause(90).await;
         let next = world.replica(&format!("r{round}")).await;
         owner.handle.hand_over().await;
         let before = world.turn_events(id, turn).await.len();
