@@ -48,7 +48,9 @@ test: check test-tools ## Everything that has to be green: lints, tests, documen
 
 .PHONY: bench
 bench: toolchain ## Benchmarks
-	cargo bench --locked --benches
+	cargo build --locked --release --bin whatif
+	cargo bench --locked --bench hop
+	cargo bench --locked --bench relay -- paced --streams 200 --rounds 3 --tokens 600
 
 .PHONY: image
 image: ## The container image, tagged whatif
