@@ -70,10 +70,9 @@ impl TokensView {
     }
 }
 
-/// A scenario's record.
+/// A scenario's record without the scene it stands at.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Scenario)]
-pub struct ScenarioView {
+struct ScenarioHead {
     #[schema(format = "uuid")]
     id: String,
     title: String,
@@ -91,11 +90,9 @@ pub struct ScenarioView {
     created_at: Timestamp,
     updated_at: Timestamp,
     scene_count: u32,
-    /// Id of the scene that the story goes on from; `null` until the first one is stored.
-    current_scene: Option<String>,
 }
 
-impl From<Scenario> for ScenarioView {
+impl From<Scenario> for ScenarioHead {
     fn from(scenario: Scenario) -> Self {
         Self {
             id: scenario.id.to_string(),
@@ -113,8 +110,24 @@ impl From<Scenario> for ScenarioView {
             created_at: scenario.created_at,
             updated_at: scenario.updated_at,
             scene_count: scenario.scene_count,
-            current_scene: scenario.current_scene.map(|scene| scene.to_string()),
         }
+    }
+}
+
+/// A scenario's record.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Scenario)]
+pub struct ScenarioView {
+    #[serde(flatten)]
+    head: ScenarioHead,
+    /// Id of the scene that the story goes on from; `null` until the first one is stored.
+    current_scene: Option<String>,
+}
+
+impl From<Scenario> for ScenarioView {
+    fn from(scenario: Scenario) -> Self {
+        let current_scene = scenario.current_scene.map(|scene| scene.to_string());
+        Self { head: scenario.into(), current_scene }
     }
 }
 
@@ -123,56 +136,14 @@ impl From<Scenario> for ScenarioView {
 #[schema(as = ScenarioDetail)]
 pub struct ScenarioDetailView {
     #[serde(flatten)]
-    scenario: ScenarioHead,
+    head: ScenarioHead,
     /// The scene that the story goes on from; `null` until the first one is stored.
     current_scene: Option<SceneView>,
 }
 
-/// A scenario's record without its current scene.
-#[derive(Serialize, ToSchema)]
-pub struct ScenarioHead {
-    #[schema(format = "uuid")]
-    id: String,
-    title: String,
-    prompt: String,
-    genre: Option<String>,
-    tone: Option<String>,
-    #[schema(value_type = String, example = "medium")]
-    length: Length,
-    language: String,
-    provider: Option<String>,
-    model: Option<String>,
-    seed: u64,
-    tags: Vec<String>,
-    favorite: bool,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-    scene_count: u32,
-}
-
 impl ScenarioDetailView {
     pub fn new(scenario: Scenario, current: Option<Scene>) -> Self {
-        let view = ScenarioView::from(scenario);
-        Self {
-            scenario: ScenarioHead {
-                id: view.id,
-                title: view.title,
-                prompt: view.prompt,
-                genre: view.genre,
-                tone: view.tone,
-                length: view.length,
-                language: view.language,
-                provider: view.provider,
-                model: view.model,
-                seed: view.seed,
-                tags: view.tags,
-                favorite: view.favorite,
-                created_at: view.created_at,
-                updated_at: view.updated_at,
-                scene_count: view.scene_count,
-            },
-            current_scene: current.map(Into::into),
-        }
+        Self { head: scenario.into(), current_scene: current.map(Into::into) }
     }
 }
 

@@ -27,15 +27,15 @@ async fn registering_gives_tokens_and_the_user() {
     }, @r#"
     {
       "access_token": "[jwt]",
-      "token_type": "Bearer",
       "expires_in": 900,
       "refresh_token": "[token]",
+      "token_type": "Bearer",
       "user": {
-        "id": "[uuid]",
-        "email": "Ada@Example.org",
-        "display_name": "Ada",
-        "role": "reader",
         "created_at": "[time]",
+        "display_name": "Ada",
+        "email": "Ada@Example.org",
+        "id": "[uuid]",
+        "role": "reader",
         "updated_at": "[time]"
       }
     }

@@ -14,19 +14,19 @@ async fn providers_are_listed_in_order_with_their_circuits() {
     assert_eq!(answer.status, 200);
     insta::assert_json_snapshot!(answer.body, @r#"
     {
+      "speech": [],
       "text": [
         {
-          "name": "openai",
+          "circuit": "closed",
           "model": "some-model",
-          "circuit": "closed"
+          "name": "openai"
         },
         {
-          "name": "storyteller",
+          "circuit": "closed",
           "model": "embedded-1",
-          "circuit": "closed"
+          "name": "storyteller"
         }
-      ],
-      "speech": []
+      ]
     }
     "#);
     app.stop().await;

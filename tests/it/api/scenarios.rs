@@ -20,27 +20,27 @@ async fn a_scenario_is_begun_told_and_read_back() {
         ".created_at" => "[time]", ".updated_at" => "[time]", ".scene_count" => "[0 or 1]",
     }, @r#"
     {
-      "id": "[uuid]",
-      "title": "What if Rome never fell?",
-      "prompt": "What if Rome never fell?",
-      "genre": "history",
-      "tone": "dry",
-      "length": "short",
-      "language": "en-GB",
-      "provider": "storyteller",
-      "model": null,
-      "seed": 7,
-      "tags": [],
-      "favorite": false,
       "created_at": "[time]",
-      "updated_at": "[time]",
-      "scene_count": "[0 or 1]",
       "current_scene": null,
+      "favorite": false,
+      "genre": "history",
+      "id": "[uuid]",
+      "language": "en-GB",
+      "length": "short",
+      "model": null,
+      "prompt": "What if Rome never fell?",
+      "provider": "storyteller",
+      "scene_count": "[0 or 1]",
+      "seed": 7,
       "session": {
         "epoch": "[epoch]",
         "head": "[seq]"
       },
-      "turn": "[uuid]"
+      "tags": [],
+      "title": "What if Rome never fell?",
+      "tone": "dry",
+      "turn": "[uuid]",
+      "updated_at": "[time]"
     }
     "#);
     let id = begun.body["id"].as_str().unwrap();

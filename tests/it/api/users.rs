@@ -14,11 +14,11 @@ async fn the_caller_sees_the_own_account_and_no_hash() {
         ".id" => "[uuid]", ".email" => "[email]", ".created_at" => "[time]", ".updated_at" => "[time]",
     }, @r#"
     {
-      "id": "[uuid]",
-      "email": "[email]",
-      "display_name": "Ada",
-      "role": "reader",
       "created_at": "[time]",
+      "display_name": "Ada",
+      "email": "[email]",
+      "id": "[uuid]",
+      "role": "reader",
       "updated_at": "[time]"
     }
     "#);
