@@ -7,6 +7,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::config::{HttpClient, RuntimeComponents};
 use aws_smithy_runtime_api::client::http::{
@@ -41,13 +42,7 @@ impl Engine {
         let Some(path) = file.to_str().map(str::to_owned) else {
             return Err(StoreError::Unavailable("the path of the file is not UTF-8".into()));
         };
-        let opened = spawn_blocking(move || {
-            let db = Database::new(&path)?;
-            // Despite its name this sets synchronous=NORMAL: a commit waits for the operating system, not for
-            // the disk. Killing the process loses nothing; a power cut may lose the last commits, never tear one.
-            db.disable_bulk_loading()?;
-            Ok(db)
-        });
+        let opened = spawn_blocking(move || open_when_free(&path));
         let db = opened
             .await
             .map_err(|_| StoreError::Corrupt("opening the file broke the engine".into()))?
@@ -164,6 +159,33 @@ fn unreadable(message: &str) -> DynoxideError {
         Some(message) => DynoxideError::ValidationException(message.to_owned()),
         None => DynoxideError::SerializationException(message.to_owned()),
     }
+}
+
+/// Setting a new file up takes a lock that SQLite's own wait does not cover: of several that open it at once, some are
+/// told at once that it is taken.
+fn open_when_free(path: &str) -> Result<Database, DynoxideError> {
+    const TRIES: u32 = 100;
+    const AGAIN: Duration = Duration::from_millis(20);
+    let taken = |error: &DynoxideError| {
+        matches!(error, DynoxideError::SqliteError(cause) if matches!(
+            cause.sqlite_error_code(),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+        ))
+    };
+    let open = || {
+        let db = Database::new(path)?;
+        // Despite its name this sets synchronous=NORMAL: a commit waits for the operating system, not for the disk.
+        // Killing the process loses nothing; a power cut may lose the last commits, never tear one.
+        db.disable_bulk_loading()?;
+        Ok(db)
+    };
+    for _ in 1..TRIES {
+        match open() {
+            Err(error) if taken(&error) => std::thread::sleep(AGAIN),
+            settled => return settled,
+        }
+    }
+    open()
 }
 
 fn opening_failed(e: DynoxideError) -> StoreError {
