@@ -5,7 +5,7 @@
 //! does I/O, never asks for the time or for chance: the same [`Input`] gives the same bytes on every replica, so a
 //! scene that was cut off anywhere can be taken up by anyone.
 //!
-//! A scene goes [`prompt`] -> [`world`] -> [`action`] -> [`plan`] -> [`write`]; [`resume`] takes up a scene that
+//! A scene goes `prompt` -> `world` -> `action` -> `plan` -> `write`; `resume` takes up a scene that
 //! readers have partly seen.
 
 pub mod action;
