@@ -60,7 +60,6 @@ async fn upgrade(State(state): State<AppState>, request: Request) -> Result<Resp
     let upgrade = upgrade
         .protocols([SUBPROTOCOL])
         .read_buffer_size(READ_BUFFER_BYTES)
-        .max_write_buffer_size(256 * 1024)
         .max_frame_size(MAX_FRAME_BYTES)
         .max_message_size(MAX_FRAME_BYTES);
     let response = upgrade.on_upgrade(move |socket| async move {
