@@ -281,3 +281,22 @@ async fn a_restart_in_the_middle_of_a_turn_loses_and_doubles_nothing() {
     assert_eq!(story.newest().choices, calm.newest().choices);
     assert_eq!(story.newest().patch, calm.newest().patch);
 }
+
+/// A snapshot above the socket library's write buffer used to end the socket without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_may_be_larger_than_any_buffer() {
+    let mut app = app().await;
+    let reader = app.reader().await;
+    let (scenario, mut socket, _) = told(&app, &reader).await;
+    let text = "x".repeat(20_000);
+    for _ in 0..20 {
+        let edit = json!({ "type": "edit", "scenario": scenario, "scene": "n1", "text": text });
+        socket.turn(edit).await;
+        socket.until_turn_over().await;
+    }
+    let mut late = Socket::hello(&app, &reader).await;
+    assert_eq!(late.attach(&scenario, Some(("elsewhere", 1))).await["recovered"], false);
+    let snapshot: Value = serde_json::from_str(&late.event().await).unwrap();
+    assert_eq!(snapshot["scenes"].as_array().unwrap().len(), 21);
+    app.stop().await;
+}
