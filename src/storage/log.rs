@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use crate::domain::event::Frame;
 use crate::domain::ids::ScenarioId;
@@ -102,12 +103,35 @@ pub enum LogError {
     /// A newer lease exists: the caller no longer owns the log and must stop.
     #[error("fenced: the lease was claimed by someone else")]
     Fenced,
+    /// There is no such log (any more): it was lost, or deleted with its scenario. A store that looks at leases only
+    /// says `Fenced` instead.
+    #[error("the log is gone")]
+    Gone,
     /// The batch does not continue the log; the log's head is given.
     #[error("out of sequence: the head is {head}")]
     OutOfSequence { head: u64 },
     /// The store cannot be reached, is full or broke. The append may or may not have happened.
     #[error("log unavailable: {0}")]
     Unavailable(String),
+}
+
+/// Tells that there may be something new in a log, for as long as it is held.
+pub struct News {
+    bell: Arc<Notify>,
+    /// Ends the subscription when it is dropped.
+    _subscription: Box<dyn Send + Sync>,
+}
+
+impl News {
+    /// The store rings `bell` (with [`Notify::notify_one`]) until `subscription` is dropped.
+    pub fn new(bell: Arc<Notify>, subscription: impl Send + Sync + 'static) -> Self {
+        Self { bell, _subscription: Box::new(subscription) }
+    }
+
+    /// Waits for news; however many came meanwhile, they are told once.
+    pub async fn wait(&self) {
+        self.bell.notified().await;
+    }
 }
 
 /// The logs. All times are the store's own: no replica's clock matters.
@@ -136,8 +160,10 @@ pub trait LogStore: Send + Sync + 'static {
 
     /// Appends a batch. When this returns `Ok` the events survive the death of the process.
     ///
+    /// A lease that has run out still counts until someone else claims it, and an append extends nothing.
+    ///
     /// # Errors
-    /// [`LogError::Fenced`] or [`LogError::OutOfSequence`] with nothing written.
+    /// [`LogError::Gone`], [`LogError::Fenced`] or [`LogError::OutOfSequence`] with nothing written.
     async fn append(
         &self,
         scenario: ScenarioId,
@@ -154,13 +180,19 @@ pub trait LogStore: Send + Sync + 'static {
         max_bytes: usize,
     ) -> Result<Option<LogPage>, LogError>;
 
+    /// News of what other replicas append to this log; `None` from a store that only this process can write.
+    ///
+    /// The store may tell of news where there are none, and tells so whenever it may have missed some (it was
+    /// reconnected, say); it never keeps news to itself for longer than about a second.
+    fn follow(&self, scenario: ScenarioId) -> Option<News>;
+
     /// Up to `limit` scenarios with an open turn whose lease nobody holds.
     async fn list_orphans(&self, limit: usize) -> Result<Vec<ScenarioId>, LogError>;
 
     /// Forgets events up to and including `up_to`, which must not exceed the head.
     ///
     /// # Errors
-    /// [`LogError::Fenced`], or [`LogError::OutOfSequence`] if it does.
+    /// [`LogError::Gone`] or [`LogError::Fenced`], or [`LogError::OutOfSequence`] if it does.
     async fn trim(&self, scenario: ScenarioId, fence: Fence, up_to: u64) -> Result<(), LogError>;
 
     /// Forgets the log of a deleted scenario, whoever owns it.

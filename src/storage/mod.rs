@@ -3,6 +3,7 @@
 //! Called by service workers and sessions only, never by `http`. A store writes what it is given: ids and times
 //! come from its caller. A lookup that finds nothing is `Ok(None)`.
 
+pub mod bus;
 pub mod dynamodb;
 pub mod embedded;
 pub mod idempotency;

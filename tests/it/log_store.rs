@@ -67,7 +67,7 @@ async fn page(store: &dyn LogStore, scenario: ScenarioId, after: u64) -> LogPage
 }
 
 fn assert_fenced<T: std::fmt::Debug>(result: Result<T, LogError>) {
-    assert!(matches!(result, Err(LogError::Fenced)), "{result:?}");
+    assert!(matches!(result, Err(LogError::Fenced | LogError::Gone)), "{result:?}");
 }
 
 fn assert_out_of_sequence(result: Result<(), LogError>, expected: u64) {

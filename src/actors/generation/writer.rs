@@ -113,7 +113,7 @@ impl LogWriter {
         let mut wait = RETRY_MIN;
         loop {
             match error {
-                LogError::Fenced | LogError::OutOfSequence { .. } => {
+                LogError::Fenced | LogError::Gone | LogError::OutOfSequence { .. } => {
                     return Err(WriteError::Fenced);
                 }
                 LogError::Unavailable(cause) if since.elapsed() > PATIENCE => {

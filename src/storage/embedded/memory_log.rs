@@ -17,7 +17,7 @@ use super::new_epoch;
 use crate::domain::event::Frame;
 use crate::domain::ids::ScenarioId;
 use crate::storage::log::{
-    Batch, Claim, Extent, Fence, Lease as Granted, LogError, LogPage, LogStore, Origin,
+    Batch, Claim, Extent, Fence, Lease as Granted, LogError, LogPage, LogStore, News, Origin,
 };
 
 const SHARDS: usize = 64;
@@ -132,7 +132,8 @@ impl MemoryLog {
     ) -> Result<T, LogError> {
         match self.shard(scenario).get_mut(&scenario) {
             Some(log) if log.is_owned_by(fence) => act(log),
-            _ => Err(LogError::Fenced),
+            Some(_) => Err(LogError::Fenced),
+            None => Err(LogError::Gone),
         }
     }
 }
@@ -205,6 +206,10 @@ impl LogStore for MemoryLog {
         max_bytes: usize,
     ) -> Result<Option<LogPage>, LogError> {
         Ok(self.shard(scenario).get(&scenario).map(|log| log.page(after, max_bytes)))
+    }
+
+    fn follow(&self, _scenario: ScenarioId) -> Option<News> {
+        None
     }
 
     async fn list_orphans(&self, limit: usize) -> Result<Vec<ScenarioId>, LogError> {

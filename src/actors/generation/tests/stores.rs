@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::domain::ids::{ScenarioId, SceneId, UserId};
 use crate::domain::scenario::{Scenario, ScenarioChange, Scene};
 use crate::storage::embedded::MemoryLog;
-use crate::storage::log::{Batch, Claim, Fence, LogError, LogPage, LogStore, Origin};
+use crate::storage::log::{Batch, Claim, Fence, LogError, LogPage, LogStore, News, Origin};
 use crate::storage::scenario::ScenarioStore;
 use crate::storage::{Page, StoreError};
 
@@ -113,6 +113,10 @@ impl LogStore for FaultyLog {
             return Err(LogError::Unavailable("as the test says".into()));
         }
         self.inner.read(scenario, after, max_bytes).await
+    }
+
+    fn follow(&self, scenario: ScenarioId) -> Option<News> {
+        self.inner.follow(scenario)
     }
 
     async fn list_orphans(&self, limit: usize) -> Result<Vec<ScenarioId>, LogError> {

@@ -34,7 +34,7 @@ use self::readers::Readers;
 pub use self::schema::OpenError;
 use self::writer::Writer;
 use crate::domain::ids::ScenarioId;
-use crate::storage::log::{Batch, Claim, Fence, LogError, LogPage, LogStore, Origin};
+use crate::storage::log::{Batch, Claim, Fence, LogError, LogPage, LogStore, News, Origin};
 
 /// The file's name in the data directory.
 const FILE: &str = "events.db";
@@ -164,6 +164,10 @@ impl LogStore for DiskLog {
         max_bytes: usize,
     ) -> Result<Option<LogPage>, LogError> {
         self.readers.read(scenario, after, max_bytes).await
+    }
+
+    fn follow(&self, _scenario: ScenarioId) -> Option<News> {
+        None
     }
 
     async fn list_orphans(&self, limit: usize) -> Result<Vec<ScenarioId>, LogError> {
