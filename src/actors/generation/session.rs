@@ -342,7 +342,7 @@ impl SessionState {
     fn stop(&mut self, myself: &ActorRef<SessionMsg>, stop: Stop) {
         let answer = match &self.phase {
             Phase::Telling(telling) if telling.turn == stop.turn => {
-                telling.signals.stop.cancel();
+                telling.signals.stop();
                 Ok(())
             }
             // It may be about to be taken up.
@@ -372,7 +372,7 @@ impl SessionState {
             return Ok(());
         };
         self.used = Instant::now();
-        let halted = telling.signals.halt.is_cancelled();
+        let halted = telling.signals.is_halted();
         match ended.and_then(TurnState::into_outcome) {
             Some(outcome) if halted || outcome.doubtful => outcome.writer.release().await,
             Some(outcome) => {

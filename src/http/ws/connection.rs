@@ -18,6 +18,7 @@ use std::time::Duration;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use futures::future::BoxFuture;
 use futures::{FutureExt, Sink, StreamExt};
+use metrics::Counter;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -34,6 +35,8 @@ use crate::http::AppState;
 
 /// Longest that a closed socket is waited for.
 const LINGER: Duration = Duration::from_secs(5);
+/// Writes in a row before the client is heard.
+const RELAY_ROUNDS: usize = 8;
 
 pub struct Connection {
     socket: WebSocket,
@@ -49,6 +52,7 @@ pub struct Connection {
     timer: Pin<Box<Sleep>>,
     draining: Pin<Box<WaitForCancellationFutureOwned>>,
     times: Times,
+    events_sent: Counter,
 }
 
 struct Attachment {
@@ -72,8 +76,8 @@ enum Happened {
     Inbound(Option<Result<Message, axum::Error>>),
     Job(Done),
     Older(usize, Page),
-    Flushed(Result<(), axum::Error>),
-    News,
+    /// The socket or the feed is over.
+    Ended(End),
     Time,
     Draining,
 }
@@ -96,6 +100,7 @@ impl Connection {
             pace: Pace::new(state.config.sockets.commands_per_second),
             timer: Box::pin(tokio::time::sleep_until(now)),
             draining,
+            events_sent: metrics::counter!("whatif_events_sent_total"),
             times: Times {
                 opened: now,
                 heard: now,
@@ -145,6 +150,9 @@ impl Connection {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Happened> {
+        if let Err(end) = self.relay(context) {
+            return Poll::Ready(Happened::Ended(end));
+        }
         if let Some(job) = &mut self.job {
             if let Poll::Ready(done) = job.poll_unpin(context) {
                 self.job = None;
@@ -163,17 +171,6 @@ impl Connection {
                 return Poll::Ready(Happened::Older(index, page));
             }
         }
-        if let Writing::Flushing { waited } = &mut self.writing {
-            match Pin::new(&mut self.socket).poll_flush(context) {
-                Poll::Ready(flushed) => return Poll::Ready(Happened::Flushed(flushed)),
-                Poll::Pending => {
-                    *waited = true;
-                    self.times.behind.get_or_insert_with(Instant::now);
-                }
-            }
-        } else if self.wake.poll(context).is_ready() {
-            return Poll::Ready(Happened::News);
-        }
         if self.times.leave.is_none() && self.draining.poll_unpin(context).is_ready() {
             return Poll::Ready(Happened::Draining);
         }
@@ -185,20 +182,39 @@ impl Connection {
         self.timer.poll_unpin(context).map(|()| Happened::Time)
     }
 
+    /// The hot way: what is written leaves, and news are written, without a turn of the loop for each.
+    fn relay(&mut self, context: &mut Context<'_>) -> Result<(), End> {
+        for _ in 0..RELAY_ROUNDS {
+            if let Writing::Flushing { waited } = &mut self.writing {
+                match Pin::new(&mut self.socket).poll_flush(context) {
+                    Poll::Ready(Err(_)) => return Err(None),
+                    Poll::Ready(Ok(())) if *waited => self.writing = Writing::Idle,
+                    Poll::Ready(Ok(())) => {
+                        self.writing = Writing::Idle;
+                        self.times.behind = None;
+                    }
+                    Poll::Pending => {
+                        *waited = true;
+                        self.times.behind.get_or_insert_with(Instant::now);
+                        return Ok(());
+                    }
+                }
+            } else if self.wake.poll(context).is_pending() {
+                return Ok(());
+            }
+            self.fill()?;
+        }
+        // The client is to be heard too.
+        context.waker().wake_by_ref();
+        Ok(())
+    }
+
     fn handle(&mut self, happened: Happened) -> Result<(), End> {
         match happened {
             Happened::Inbound(message) => self.inbound(message),
             Happened::Job(done) => self.done(done),
             Happened::Older(index, page) => self.older(index, page),
-            Happened::Flushed(Err(_)) => Err(None),
-            Happened::Flushed(Ok(())) => {
-                if self.writing == (Writing::Flushing { waited: false }) {
-                    self.times.behind = None;
-                }
-                self.writing = Writing::Idle;
-                Ok(())
-            }
-            Happened::News => Ok(()),
+            Happened::Ended(end) => Err(end),
             Happened::Time => self.time(),
             Happened::Draining => {
                 // Not all at the same moment: they come back somewhere else.

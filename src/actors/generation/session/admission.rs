@@ -54,7 +54,7 @@ impl Telling {
     /// Whether the turn has said that it is over, and the command is a new one.
     pub(super) fn is_nearly_over_for(&self, request: &Request) -> bool {
         let key = request.key.as_ref();
-        self.signals.over.is_cancelled()
+        self.signals.is_over()
             && self.asked.as_ref().is_none_or(|asked| key != Some(&asked.key))
             && key.is_none_or(|key| {
                 matches!(self.answered.find_answer(key, &request.command), Ok(None))

@@ -18,7 +18,7 @@ impl SessionState {
     /// Someone else may own the log: nothing may be written any more with the pen of that claim.
     pub(super) fn lose(&mut self, fence: Fence) {
         match &self.phase {
-            Phase::Telling(telling) if telling.fence == fence => telling.signals.halt.cancel(),
+            Phase::Telling(telling) if telling.fence == fence => telling.signals.halt(),
             Phase::Ready(ready) if ready.writer.fence() == fence => self.phase = Phase::Dormant,
             _ => {}
         }
@@ -69,7 +69,7 @@ impl SessionState {
         }
         match std::mem::replace(&mut self.phase, Phase::Dormant) {
             Phase::Telling(telling) => {
-                telling.signals.halt.cancel();
+                telling.signals.halt();
                 self.phase = Phase::Telling(telling);
                 return;
             }

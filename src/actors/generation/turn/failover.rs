@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::pump::{Ended, Pump};
 use super::script::{Context, Running};
+use super::signals::Interruption;
 use crate::actors::generation::draft::Draft;
 use crate::actors::generation::text::TextHandle;
 use crate::actors::generation::writer::WriteError;
@@ -175,11 +176,12 @@ impl Running {
                 }
             }
         };
-        // What the reader was promised comes first: a stop is not left to another owner.
         tokio::select! {
             biased;
-            () = self.signals.stop.cancelled() => Opened::Ended(Told::Whole(Finish::Stopped)),
-            () = self.signals.halt.cancelled() => Opened::Ended(Told::Halted),
+            why = self.signals.interrupted() => Opened::Ended(match why {
+                Interruption::Stopped => Told::Whole(Finish::Stopped),
+                Interruption::Halted => Told::Halted,
+            }),
             opened = opened => opened,
         }
     }
@@ -231,7 +233,7 @@ impl Running {
         loop {
             let settled = tokio::select! {
                 biased;
-                () = self.signals.halt.cancelled() => return None,
+                () = self.signals.halted() => return None,
                 settled = attempt(self) => settled,
             };
             let error = match settled {
@@ -243,7 +245,7 @@ impl Running {
             }
             tokio::select! {
                 biased;
-                () = self.signals.halt.cancelled() => return None,
+                () = self.signals.halted() => return None,
                 () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(2)),
             }
         }

@@ -8,13 +8,15 @@ mod failover;
 mod pump;
 mod scene;
 mod script;
+mod signals;
 
 use std::sync::Arc;
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
-use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
+
+pub use signals::Signals;
 
 use super::GenerationDeps;
 use super::checkpoint::Checkpoint;
@@ -24,18 +26,6 @@ use crate::domain::ids::TurnId;
 use crate::domain::scenario::Scenario;
 use crate::domain::turn::Command;
 use crate::error::ServiceError;
-
-/// How a running turn is told to end, and how it tells that it does.
-#[derive(Clone, Default)]
-pub struct Signals {
-    /// The reader's `stop`: end the scene here and keep its text.
-    pub stop: CancellationToken,
-    /// Leave the turn open at the log's head for whoever comes next.
-    pub halt: CancellationToken,
-    /// Said by the turn before its last event is shown or its command is refused: from then on a command waits for its
-    /// end instead of being refused, since its sender may know that nothing runs any more.
-    pub over: CancellationToken,
-}
 
 /// Answer to a command.
 pub type Answer = Result<TurnId, ServiceError>;

@@ -2,15 +2,19 @@
 //! allows.
 //!
 //! The first text of a turn is logged at once. After that text gathers for at most the coalescing time (or until it is
-//! plenty), so that one write serves several tokens. The stream is read on meanwhile: a fast one is never held up.
+//! plenty), so that one write serves several tokens. A stream at reading pace is left alone meanwhile, so that its
+//! tokens wake nobody; a fast one, which has more as soon as something was written, is read on and never held up.
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::LazyLock;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
-use super::Signals;
+use super::signals::{Interruption, Signals};
 use crate::actors::generation::draft::Draft;
 use crate::actors::generation::writer::{LogWriter, WriteError};
 use crate::domain::event::Event;
@@ -21,6 +25,11 @@ use crate::providers::text::{EndReason, ProviderError, ProviderErrorKind, TextCh
 
 /// Text that is logged without waiting for more.
 const FULL_BYTES: usize = 8 * 1024;
+/// A stream that has more this soon after a write is a fast one.
+const BACKLOG: Duration = Duration::from_millis(2);
+/// Pauses of different turns end together where they can: one wake-up of the process serves them all.
+const GRID: Duration = Duration::from_millis(5);
+static GRID_BASE: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// How a stream ended.
 #[derive(Debug)]
@@ -66,23 +75,30 @@ impl Pump<'_> {
             end: None,
         };
         let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
-        let mut gathering = false;
-        let signals = self.signals;
-        let mut stop = pin!(signals.stop.cancelled());
-        let mut halt = pin!(signals.halt.cancelled());
+        let mut gathering = Gathering::No;
+        let mut written = Instant::now();
         let ended = loop {
-            let chunk = tokio::select! {
-                biased;
-                () = &mut halt => break Ended::Halted,
-                () = &mut stop => break Ended::Stopped,
-                () = &mut timer, if gathering => {
-                    gathering = false;
-                    self.log(&mut reading.pending).await?;
+            let woken =
+                poll_fn(|context| self.poll(&mut stream, timer.as_mut(), gathering, context));
+            let mut ended = match woken.await {
+                Woken::Interrupted(Interruption::Stopped) => break Ended::Stopped,
+                Woken::Interrupted(Interruption::Halted) => break Ended::Halted,
+                Woken::Due => {
+                    gathering = Gathering::Over;
+                    None
+                }
+                Woken::Chunk(chunk) => reading.take(self.draft, chunk),
+            };
+            let begins = gathering == Gathering::No && !reading.pending.text.is_empty();
+            if begins && ended.is_none() && self.may_wait(&reading.pending) {
+                let now = Instant::now();
+                let fast = now - written < BACKLOG;
+                gathering = if fast { Gathering::Reading } else { Gathering::Resting };
+                timer.as_mut().reset(self.due(now));
+                if !fast {
                     continue;
                 }
-                chunk = stream.next() => chunk,
-            };
-            let mut ended = reading.take(self.draft, chunk);
+            }
             // Whatever else is there already.
             while ended.is_none()
                 && reading.pending.text.len() < FULL_BYTES
@@ -93,20 +109,51 @@ impl Pump<'_> {
             if let Some(ended) = ended {
                 break ended;
             }
-            let may_wait = !self.coalesce.is_zero()
-                && self.draft.units > 0
-                && reading.pending.events.is_empty()
-                && reading.pending.text.len() < FULL_BYTES;
-            if !may_wait {
-                gathering = false;
+            if gathering == Gathering::Over || !self.may_wait(&reading.pending) {
                 self.log(&mut reading.pending).await?;
-            } else if !gathering && !reading.pending.text.is_empty() {
-                gathering = true;
-                timer.as_mut().reset(Instant::now() + self.coalesce);
+                gathering = Gathering::No;
+                written = Instant::now();
             }
         };
         self.log(&mut reading.pending).await?;
         Ok(ended)
+    }
+
+    fn poll(
+        &self,
+        stream: &mut TextStream,
+        timer: Pin<&mut Sleep>,
+        gathering: Gathering,
+        context: &mut Context<'_>,
+    ) -> Poll<Woken> {
+        if let Poll::Ready(why) = self.signals.poll_interrupted(context) {
+            return Poll::Ready(Woken::Interrupted(why));
+        }
+        if gathering != Gathering::No && timer.poll(context).is_ready() {
+            return Poll::Ready(Woken::Due);
+        }
+        match gathering {
+            Gathering::Resting => Poll::Pending,
+            _ => stream.poll_next_unpin(context).map(Woken::Chunk),
+        }
+    }
+
+    /// Whether what is pending is worth waiting for more.
+    fn may_wait(&self, pending: &Pending) -> bool {
+        !self.coalesce.is_zero()
+            && self.draft.units > 0
+            && pending.events.is_empty()
+            && pending.text.len() < FULL_BYTES
+    }
+
+    /// When text that arrived at `now` is to be written: after the coalescing time at most.
+    fn due(&self, now: Instant) -> Instant {
+        let latest = now + self.coalesce;
+        if self.coalesce < GRID * 2 {
+            return latest;
+        }
+        let past = latest.saturating_duration_since(*GRID_BASE).as_nanos() % GRID.as_nanos();
+        latest - Duration::from_nanos(u64::try_from(past).unwrap_or(0))
     }
 
     async fn log(&mut self, pending: &mut Pending) -> Result<(), WriteError> {
@@ -120,6 +167,26 @@ impl Pump<'_> {
         }
         Ok(())
     }
+}
+
+/// What the pump does about text that waits for more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gathering {
+    /// None waits.
+    No,
+    /// The stream is fast: it is read on.
+    Reading,
+    /// The stream is left alone.
+    Resting,
+    /// It has waited enough.
+    Over,
+}
+
+enum Woken {
+    Interrupted(Interruption),
+    /// The gathered text has waited enough.
+    Due,
+    Chunk(Option<Result<TextChunk, ProviderError>>),
 }
 
 struct Reading {

@@ -171,7 +171,7 @@ impl Running {
     async fn close(&mut self, last: Event) -> Result<(), WriteError> {
         let mut checkpoint = self.checkpoint.clone();
         checkpoint.close(self.writer.head() + 1);
-        self.signals.over.cancel();
+        self.signals.end();
         self.writer.append(&[last], Some(&checkpoint)).await?;
         self.checkpoint = checkpoint;
         Ok(())

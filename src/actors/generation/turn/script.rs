@@ -97,7 +97,7 @@ impl Running {
                 Ok(Some(begun))
             }
             Err(Refusal::Caller(error)) => {
-                self.signals.over.cancel();
+                self.signals.end();
                 accepted.send(Err(error));
                 Ok(None)
             }
@@ -300,7 +300,7 @@ impl Running {
 
     /// A turn that is left to another owner in good order has not failed: it was no attempt.
     async fn hand_over(&mut self) -> Result<(), WriteError> {
-        if self.signals.halt.is_cancelled()
+        if self.signals.is_halted()
             && let Some(open) = &mut self.checkpoint.open
             && open.attempts > 0
         {
@@ -334,7 +334,7 @@ impl Running {
         events.push(Event::TurnDone { turn, scene, finish, usage, hash });
         let mut checkpoint = self.checkpoint.clone();
         checkpoint.accept(key, &Command::Jump { scene }, turn, self.deps.clock.now());
-        self.signals.over.cancel();
+        self.signals.end();
         self.writer.append(&events, Some(&checkpoint)).await?;
         self.checkpoint = checkpoint;
         self.current = Some(Current { scene, choices: told.choices });

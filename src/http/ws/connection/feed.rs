@@ -103,7 +103,7 @@ impl Connection {
     }
 
     fn feed(&mut self, frames: Vec<(u64, Frame)>) -> Result<(), axum::Error> {
-        metrics::counter!("whatif_events_sent_total").increment(frames.len() as u64);
+        self.events_sent.increment(frames.len() as u64);
         if self.times.behind.is_some() && frames.len() > 1 {
             for frame in merge(frames) {
                 self.put(text(&frame))?;
