@@ -3,11 +3,14 @@
 //! Built by boot when no server is configured. One process owns the data directory (boot holds a lock on it), so the
 //! leases that these stores grant are leases between holders inside this process and are judged by its clock alone.
 
+mod bells;
 mod disk_log;
 mod lease;
+mod memory_bus;
 mod memory_log;
 
 pub use disk_log::{DiskLog, OpenError};
+pub use memory_bus::MemoryBus;
 pub use memory_log::MemoryLog;
 
 use std::sync::Arc;
