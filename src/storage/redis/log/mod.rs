@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::future::try_join_all;
+use futures::future::join_all;
 use tokio::sync::Notify;
 
 use self::keys::{BUCKETS, Bucket};
@@ -44,7 +44,7 @@ impl RedisLog {
         Self { redis, subscriptions, life: millis(retention.saturating_add(GRACE)) }
     }
 
-    /// The places of `leases` in one bucket that are no longer current.
+    /// Those of `leases`, all of one bucket, that are no longer current.
     async fn renew_bucket(
         &self,
         number: u8,
@@ -118,10 +118,11 @@ impl LogStore for RedisLog {
         for lease in leases {
             buckets.entry(keys::number(lease.0)).or_default().push(*lease);
         }
-        // Begun together they travel together: one write to each node.
+        // Begun together they travel together: one write to each node. A node that is away keeps nobody else's waiting.
         let renewed =
             buckets.iter().map(|(number, leases)| self.renew_bucket(*number, leases, ttl));
-        Ok(try_join_all(renewed).await?.concat())
+        let renewed: Result<Vec<_>, _> = join_all(renewed).await.into_iter().collect();
+        Ok(renewed?.concat())
     }
 
     async fn release(&self, scenario: ScenarioId, fence: Fence) -> Result<(), LogError> {
@@ -189,9 +190,18 @@ impl LogStore for RedisLog {
         // Begun anywhere, so that no bucket is always the last.
         let start = rand::random_range(0..BUCKETS);
         let found = (0..BUCKETS).map(|n| self.orphans_in_bucket((start + n) % BUCKETS, limit));
-        let mut orphans = try_join_all(found).await?.concat();
+        let (mut orphans, mut failure) = (Vec::new(), None);
+        for found in join_all(found).await {
+            match found {
+                Ok(found) => orphans.extend(found),
+                Err(error) => failure = Some(error),
+            }
+        }
         orphans.truncate(limit);
-        Ok(orphans)
+        match failure {
+            Some(failure) if orphans.is_empty() => Err(failure.into()),
+            _ => Ok(orphans),
+        }
     }
 
     async fn trim(&self, scenario: ScenarioId, fence: Fence, up_to: u64) -> Result<(), LogError> {
