@@ -14,8 +14,8 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::failure::{ConnectError, Failure};
-use super::probe;
+use super::failure::{self, ConnectError, Failure};
+use super::{probe, script};
 use crate::config;
 
 /// Waits between tries to reconnect: doubled and jittered, up to the longest.
@@ -93,10 +93,15 @@ impl Redis {
                 To::Cluster(mut cluster) => cluster.req_packed_command(cmd).await,
             }
         };
-        match timeout(limit, answer).await {
-            Ok(answer) => Ok(answer.and_then(Value::extract_error)),
-            Err(_) => Err(Failure::timeout(limit)),
-        }
+        let Ok(answer) = timeout(limit, answer).await else {
+            count("away");
+            return Err(Failure::timeout(limit));
+        };
+        Ok(answer.and_then(Value::extract_error).inspect_err(|error| match error.kind() {
+            script::UNKNOWN => {}
+            _ if failure::is_away(error) => count("away"),
+            _ => count("refused"),
+        }))
     }
 
     /// Asks whether Redis is there: every node's answer is waited for.
@@ -159,6 +164,10 @@ impl Target {
             .max_retry_wait(millis(LONGEST_WAIT))
             .tcp_settings(tcp(config))
     }
+}
+
+fn count(kind: &'static str) {
+    metrics::counter!("whatif_redis_failures_total", "kind" => kind).increment(1);
 }
 
 /// How a single server's connection is kept; to be completed.

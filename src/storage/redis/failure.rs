@@ -28,13 +28,15 @@ impl Failure {
 
 impl From<redis::RedisError> for Failure {
     fn from(error: redis::RedisError) -> Self {
-        use redis::ErrorKind as Kind;
         let shown = error.to_string();
-        match error.kind() {
-            Kind::Io | Kind::ClusterConnectionNotFound | Kind::Client => Failure::Away(shown),
-            _ => Failure::Refused(shown),
-        }
+        if is_away(&error) { Failure::Away(shown) } else { Failure::Refused(shown) }
     }
+}
+
+/// Whether no server stands behind an error.
+pub(super) fn is_away(error: &redis::RedisError) -> bool {
+    use redis::ErrorKind as Kind;
+    matches!(error.kind(), Kind::Io | Kind::ClusterConnectionNotFound | Kind::Client)
 }
 
 impl From<redis::ParsingError> for Failure {

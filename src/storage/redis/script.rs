@@ -5,7 +5,8 @@ use redis::{Arg, Cmd, ErrorKind, FromRedisValue, ServerErrorKind, ToRedisArgs};
 use super::connection::Redis;
 use super::failure::Failure;
 
-const NO_SCRIPT: ErrorKind = ErrorKind::Server(ServerErrorKind::NoScript);
+/// What a server says that does not know a script yet.
+pub(super) const UNKNOWN: ErrorKind = ErrorKind::Server(ServerErrorKind::NoScript);
 
 /// A script; make it once (in a `LazyLock`) and call it often.
 pub struct Script {
@@ -45,7 +46,7 @@ impl Call<'_> {
     /// As [`Redis::query`].
     pub async fn run<T: FromRedisValue>(self, redis: &Redis) -> Result<T, Failure> {
         let value = match redis.answer(&self.cmd).await? {
-            Err(error) if error.kind() == NO_SCRIPT => redis.answer(&self.with_text()).await?,
+            Err(error) if error.kind() == UNKNOWN => redis.answer(&self.with_text()).await?,
             answer => answer,
         };
         Ok(T::from_redis_value(value?)?)

@@ -50,7 +50,7 @@ async fn follow(shared: &Shared, wire: &Wire, patience: Duration) {
         let _ = shared.lost.notified().now_or_never();
         match update(shared, wire, true, patience).await {
             Ok(()) => {
-                shared.healthy.store(true, Ordering::Release);
+                set_healthy(shared, true);
                 tracing::info!("redis subscriptions complete");
                 (wait, was_healthy) = (Duration::ZERO, true);
                 let error = tend(shared, wire, patience).await;
@@ -62,10 +62,15 @@ async fn follow(shared: &Shared, wire: &Wire, patience: Duration) {
                 }
             }
         }
-        shared.healthy.store(false, Ordering::Release);
+        set_healthy(shared, false);
         sleep(wait.mul_f64(rand::random_range(0.5..1.0))).await;
         wait = (wait * 2).clamp(SHORTEST_WAIT, LONGEST_WAIT);
     }
+}
+
+fn set_healthy(shared: &Shared, healthy: bool) {
+    shared.healthy.store(healthy, Ordering::Release);
+    metrics::gauge!("whatif_redis_subscribed").set(if healthy { 1.0 } else { 0.0 });
 }
 
 /// Follows changes until a connection is lost.
