@@ -34,6 +34,9 @@ pub(super) fn rules(config: &Config) -> Result<(), ConfigError> {
     if let Err(error) = config.redis.servers() {
         return broken("redis.url", &error.to_string());
     }
+    if config.redis.connect_timeout.is_zero() || config.redis.response_timeout.is_zero() {
+        return broken("redis.response_timeout", "must be above 0, as redis.connect_timeout");
+    }
     if config.redis.prefix.is_empty() || config.redis.prefix.contains(['{', '}', '*']) {
         return broken("redis.prefix", "must not be empty nor contain braces or stars");
     }

@@ -1,6 +1,7 @@
 //! The one handle to Redis: a single server or a cluster, reconnecting by itself.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
@@ -9,10 +10,10 @@ use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{
-    Client, Cmd, ConnectionInfo, FromRedisValue, IntoConnectionInfo, ProtocolVersion, RedisResult,
-    Value,
+    Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, ProtocolVersion,
+    RedisResult, ServerErrorKind, Value,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::failure::{self, ConnectError, Failure};
 use super::{probe, script};
@@ -25,6 +26,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 const TRIES: u32 = 16;
 /// Commands handed over before those who send more have to wait.
 const QUEUED_COMMANDS: usize = 1_024;
+/// A server that stays read-only is left no more often than this.
+const BETWEEN_LEAVES: Duration = Duration::from_secs(1);
+const READ_ONLY: ErrorKind = ErrorKind::Server(ServerErrorKind::ReadOnly);
 
 /// A connection to Redis, for everything but subscriptions. Cheap to clone; all clones share one connection per node,
 /// on which commands overtake nobody and wait for nobody's answer.
@@ -35,6 +39,8 @@ pub struct Redis {
 
 struct Inner {
     to: To,
+    /// Set while a read-only server is being left, and a moment longer.
+    leaving: AtomicBool,
     config: config::Redis,
     target: Target,
 }
@@ -64,7 +70,8 @@ impl Redis {
         let target = Target::parse(config)?;
         probe::probe(&target, config).await?;
         let to = target.connect(config).await.map_err(|error| target.unreachable(&error))?;
-        Ok(Self { inner: Arc::new(Inner { to, config: config.clone(), target }) })
+        let leaving = AtomicBool::new(false);
+        Ok(Self { inner: Arc::new(Inner { to, leaving, config: config.clone(), target }) })
     }
 
     pub fn is_cluster(&self) -> bool {
@@ -99,9 +106,30 @@ impl Redis {
         };
         Ok(answer.and_then(Value::extract_error).inspect_err(|error| match error.kind() {
             script::UNKNOWN => {}
+            READ_ONLY => {
+                count("refused");
+                self.leave();
+            }
             _ if failure::is_away(error) => count("away"),
             _ => count("refused"),
         }))
+    }
+
+    /// Leaves a server that became a replica: after a fail-over its name may lead to another one by now. (A cluster's
+    /// connection finds the new primary by itself.)
+    fn leave(&self) {
+        let To::Server(mut server) = self.inner.to.clone() else { return };
+        if self.inner.leaving.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        tracing::warn!("this redis is read-only; connecting again");
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            let quit = redis::cmd("QUIT");
+            let _ = timeout(inner.config.response_timeout, server.req_packed_command(&quit)).await;
+            sleep(BETWEEN_LEAVES).await;
+            inner.leaving.store(false, Ordering::Release);
+        });
     }
 
     /// Asks whether Redis is there: every node's answer is waited for.

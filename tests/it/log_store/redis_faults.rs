@@ -86,3 +86,25 @@ async fn a_full_server_refuses_appends_whole_and_may_be_trimmed() {
     assert!(log.list_orphans(9).await.unwrap().is_empty());
     log.append(s, lease.fence, batch(s, 201..=201)).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_server_that_became_a_replica_is_left() {
+    let (_server, config, Replica { log, .. }) = mistreated().await;
+    let s = scenario();
+    let fence = granted(&log, s, "a").await.fence;
+    let mut node = nodes(&config).await;
+    let mut connections = async || {
+        let info: Vec<String> = tell_all(&mut node, &["INFO", "stats"]).await;
+        let count = info[0].split("total_connections_received:").nth(1).unwrap();
+        count.lines().next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = connections().await;
+    let mut other = nodes(&config).await;
+    let _: Vec<String> = tell_all(&mut other, &["REPLICAOF", "127.0.0.1", "1"]).await;
+    let reason = assert_unavailable(log.append(s, fence, batch(s, 1..=1)).await);
+    assert!(reason.contains("READONLY") || reason.contains("read only"), "{reason}");
+    // One for `other`, and one by the log, whose address may lead to the new primary by now.
+    until("connected again", async || connections().await > before + 1).await;
+    let _: Vec<String> = tell_all(&mut other, &["REPLICAOF", "NO", "ONE"]).await;
+    until("serves again", async || log.append(s, fence, batch(s, 1..=1)).await.is_ok()).await;
+}
