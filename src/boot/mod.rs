@@ -63,7 +63,7 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
     tokio::spawn(telemetry::upkeep(recorder));
 
     let secret = user::ServerSecret::load(&config.auth, &config.data_dir)?;
-    let Stores { users, answers, dynamo, log } = Stores::open(&config).await?;
+    let Stores { users, answers, dynamo, log, .. } = Stores::open(&config).await?;
 
     let (users, user_row, user_status) = user::build(
         &config.auth,

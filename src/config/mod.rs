@@ -1,10 +1,12 @@
 //! Configuration: `config.toml` < environment, read and checked once at start, handed down by section.
 //!
 //! Every key, its unit and its default stands in `config.toml` at the top of the repository; the defaults here are
-//! the same (a test compares them). `load.rs` reads and merges, `check.rs` holds the rules between keys.
+//! the same (a test compares them). `load.rs` reads and merges, `check.rs` holds the rules between keys, `redis.rs` reads
+//! Redis URLs.
 
 mod check;
 mod load;
+mod redis;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -14,6 +16,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use load::{ConfigError, Outcome, load};
+pub use redis::{InvalidUrl, Redis, Servers};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -35,6 +38,7 @@ pub struct Config {
     pub sockets: Sockets,
     pub sessions: Sessions,
     pub event_log: EventLog,
+    pub redis: Redis,
     pub circuits: Circuits,
     pub providers: Providers,
 }
@@ -51,6 +55,7 @@ impl Default for Config {
             sockets: Sockets::default(),
             sessions: Sessions::default(),
             event_log: EventLog::default(),
+            redis: Redis::default(),
             circuits: Circuits::default(),
             providers: Providers::default(),
         }

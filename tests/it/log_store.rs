@@ -2,6 +2,8 @@
 
 mod contract;
 mod disk;
+mod on_redis;
+mod redis_faults;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,7 +20,8 @@ use whatif::storage::log::{Batch, Claim, Extent, Lease, LogError, LogPage, LogSt
 /// Lets time pass for the store: the paused clock, or a real wait for a store with its own.
 pub type Advance = fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
-const TTL: Duration = Duration::from_secs(2);
+/// Long enough for a busy machine to do a few things within half of it.
+const TTL: Duration = Duration::from_secs(3);
 const SHORT: Duration = Duration::from_millis(500);
 
 fn advance(by: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -87,6 +90,15 @@ fn assert_unavailable<T: std::fmt::Debug>(result: Result<T, LogError>) -> String
 #[tokio::test(start_paused = true)]
 async fn memory_keeps_the_contract() {
     contract::contract(Arc::new(MemoryLog::new()), advance).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_in_one_process_hear_of_each_other() {
+    let store: Arc<dyn LogStore> = Arc::new(MemoryLog::shared());
+    contract::contract(Arc::clone(&store), advance).await;
+    contract::followers_hear_of_changes(&*store, &*store).await;
+    let s = scenario();
+    assert!(MemoryLog::new().follow(s).is_none(), "nobody else can append to it");
 }
 
 #[tokio::test(start_paused = true)]

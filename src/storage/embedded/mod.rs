@@ -3,17 +3,20 @@
 //! Built by boot when no server is configured. One process owns the data directory (boot holds a lock on it), so the
 //! leases that these stores grant are leases between holders inside this process and are judged by its clock alone.
 
+mod bells;
 mod disk_log;
 mod lease;
+mod memory_bus;
 mod memory_log;
 
 pub use disk_log::{DiskLog, OpenError};
+pub use memory_bus::MemoryBus;
 pub use memory_log::MemoryLog;
 
 use std::sync::Arc;
 
 /// A new log's epoch: 12 characters, 60 random bits.
-fn new_epoch() -> Arc<str> {
+pub(super) fn new_epoch() -> Arc<str> {
     const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
     let random: u64 = rand::random();
     let epoch: String =
