@@ -66,7 +66,7 @@ async fn upgrade(State(state): State<AppState>, request: Request) -> Result<Resp
         let connection = Connection::new(socket, state);
         match caller {
             _ if !offered => connection.refuse(Close::ProtocolUnsupported).await,
-            Err(_) => connection.refuse(Close::Unauthorized).await,
+            Err(error) => connection.refuse(Close::of_token(&error)).await,
             Ok(caller) => connection.run(caller).await,
         }
     });

@@ -48,8 +48,8 @@ impl Connection {
         let caller = match (&self.caller, &ask) {
             (Some((caller, _)), _) => *caller,
             (None, Ask::Hello { token: Some(token) }) => {
-                let caller =
-                    self.state.users.verify(token).map_err(|_| Some(Close::Unauthorized))?;
+                let verified = self.state.users.verify(token);
+                let caller = verified.map_err(|error| Some(Close::of_token(&error)))?;
                 self.job = Some(commands::admit(self.state.clone(), caller, Some(id)));
                 return Ok(());
             }
@@ -63,7 +63,8 @@ impl Connection {
                     self.renew(fresh);
                     self.welcome(&id);
                 }
-                _ => return Err(Some(Close::Unauthorized)),
+                Ok(_) => return Err(Some(Close::Unauthorized)),
+                Err(error) => return Err(Some(Close::of_token(&error))),
             },
             Ask::Attach { scenario, epoch, after } => match scenario_id(&scenario) {
                 Ok(scenario) => self.attach(caller, id, scenario, epoch, after),
