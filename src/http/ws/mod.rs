@@ -65,8 +65,8 @@ async fn upgrade(State(state): State<AppState>, request: Request) -> Result<Resp
     let response = upgrade.on_upgrade(move |socket| async move {
         let connection = Connection::new(socket, state);
         match caller {
-            _ if !offered => connection.refuse(Close::ProtocolUnsupported).await,
-            Err(error) => connection.refuse(Close::of_token(&error)).await,
+            _ if !offered => connection.end(Some(Close::ProtocolUnsupported)).await,
+            Err(error) => connection.end(Some(Close::of_token(&error))).await,
             Ok(caller) => connection.run(caller).await,
         }
     });
