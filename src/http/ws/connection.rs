@@ -20,6 +20,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, Sink, SinkExt, StreamExt};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
+use uuid::Uuid;
 
 use self::times::Times;
 use super::commands::{self, Done, Job};
@@ -38,6 +39,8 @@ const PARTING: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(5);
 
 pub struct Connection {
+    /// Names it to its client and in the logs.
+    id: Uuid,
     socket: WebSocket,
     state: AppState,
     wake: Arc<Wake>,
@@ -84,10 +87,11 @@ enum Happened {
 type End = Option<Close>;
 
 impl Connection {
-    pub fn new(socket: WebSocket, state: AppState) -> Self {
+    pub fn new(socket: WebSocket, state: AppState, id: Uuid) -> Self {
         let now = Instant::now();
         let draining = Box::pin(state.gateway.draining().clone().cancelled_owned());
         Self {
+            id,
             socket,
             wake: Arc::default(),
             caller: None,

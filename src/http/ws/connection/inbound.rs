@@ -6,7 +6,6 @@ use std::time::Duration;
 use axum::extract::ws::Message;
 use serde_json::json;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::{Connection, End};
 use crate::domain::ids::ScenarioId;
@@ -25,7 +24,9 @@ impl Connection {
         match message {
             Some(Ok(Message::Text(text))) => {
                 let frame = frames::parse(&text).ok_or(Some(Close::BadFrame))?;
-                self.frame(frame)
+                // Whatever a command sets going takes this span along.
+                let span = tracing::info_span!("ws.command", frame_id = frame.id);
+                span.in_scope(|| self.frame(frame))
             }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
             Some(Ok(Message::Binary(_))) => Err(Some(Close::BadFrame)),
@@ -118,7 +119,7 @@ impl Connection {
     }
 
     pub(super) fn welcome(&mut self, id: &str) {
-        let conn = Uuid::new_v4().to_string();
+        let conn = self.id.to_string();
         let ping_s = self.state.config.sockets.ping_interval.as_secs();
         let welcome = ServerFrame::Welcome { id, conn: &conn, ping_s, max_frame: MAX_FRAME_BYTES };
         self.outbox.push_back(welcome.encode());
