@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use whatif::{boot, config, http, play, telemetry};
 
 #[global_allocator]
@@ -128,14 +129,28 @@ async fn serve(config: config::Config) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let replica = boot::start(config).await?;
     println!("{}", boot::greeting(&replica));
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let by_hand = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => true,
+    };
+    // Who stops it from a terminal has no load balancer that needs time to notice.
+    let hurry = CancellationToken::new();
+    if by_hand {
+        hurry.cancel();
     }
+    let asked_again = async {
+        if !by_hand {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            hurry.cancel();
+        }
+        interrupt.recv().await;
+    };
     tokio::select! {
-        () = replica.shut_down() => {}
-        // Asked a second time: at once.
-        _ = interrupt.recv() => tracing::warn!("stopped without draining"),
+        () = replica.shut_down_after(hurry.cancelled()) => {}
+        () = asked_again => tracing::warn!("stopped without draining"),
     }
     Ok(())
 }

@@ -39,16 +39,12 @@ pub fn routes() -> OpenApiRouter<AppState> {
         (status = 101, description = "The socket is open"),
         (status = 400, body = ErrorBody, description = "Not a WebSocket upgrade"),
         (status = 403, body = ErrorBody, description = "The browser's origin is not allowed"),
-        (status = 503, body = ErrorBody, description = "The replica is draining"),
     )
 )]
 async fn upgrade(State(state): State<AppState>, request: Request) -> Result<Response, ApiError> {
     let (mut parts, _) = request.into_parts();
     check_origin(&state, &parts.headers)?;
-    if state.gateway.stage() == Stage::Draining {
-        let wait = std::time::Duration::from_secs(1);
-        return Err(ServiceError::unavailable("this replica", wait).into());
-    }
+    let draining = state.gateway.stage() == Stage::Draining;
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &state)
         .await
         .map_err(|rejection| ServiceError::new(Code::MalformedRequest, rejection.body_text()))?;
@@ -72,6 +68,8 @@ async fn upgrade(State(state): State<AppState>, request: Request) -> Result<Resp
     let serve = async move |socket| {
         let connection = Connection::new(socket, state, conn);
         match caller {
+            // Told on the socket: a browser does not show a refused upgrade's status to its page.
+            _ if draining => connection.end(Some(Close::GoingAway)).await,
             _ if !offered => connection.end(Some(Close::ProtocolUnsupported)).await,
             Err(error) => connection.end(Some(Close::of_token(&error))).await,
             Ok(caller) => connection.run(caller).await,

@@ -65,6 +65,7 @@ async fn what_keeps_it_from_starting_is_one_line() {
         ("JWT_EXPIRATION", "soon", ["JWT_EXPIRATION", "seconds"]),
         ("WHATIF__SERVER__PROT", "1", ["environment", "prot"]),
         ("WHATIF__SERVER__DRAIN_TIMEOUT", "late", ["environment", "drain_timeout"]),
+        ("WHATIF__SERVER__DRAIN_DELAY", "25s", ["server.drain_delay", "drain_timeout"]),
         ("LOG_LEVEL", "a=b=c", ["log.level", "bad configuration"]),
         ("APP_ENV", "production", ["production", "JWT_SECRET"]),
     ] {

@@ -86,6 +86,19 @@ impl Reader {
         });
     }
 
+    /// The code that a new socket is closed with.
+    pub async fn closed_with(&self, server: &Server) -> u16 {
+        let mut socket = open(server, &[]).await;
+        let hello = json!({ "type": "hello", "id": "h", "token": self.token });
+        // It may be closed already.
+        let _ = socket.send(Message::text(hello.to_string())).await;
+        loop {
+            if let Message::Close(Some(close)) = socket.next().await.unwrap().unwrap() {
+                return close.code.into();
+            }
+        }
+    }
+
     /// The next frame; `None` when the connection is over.
     async fn frame(&mut self) -> Option<Value> {
         match self.stream.as_mut()? {
