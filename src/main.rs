@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -128,7 +129,8 @@ async fn serve(config: config::Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let replica = boot::start(config).await?;
-    println!("{}", boot::greeting(&replica));
+    // Nobody has to read it: a closed pipe is no reason to end.
+    let _ = writeln!(std::io::stdout(), "{}", boot::greeting(&replica));
     let by_hand = tokio::select! {
         _ = terminate.recv() => false,
         _ = interrupt.recv() => true,
