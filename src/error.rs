@@ -15,6 +15,8 @@ pub enum Code {
     MalformedRequest,
     Unauthenticated,
     InvalidToken,
+    /// As `InvalidToken`, but it was good until it expired: a new one is worth asking for.
+    ExpiredToken,
     InsufficientPermissions,
     NotFound,
     UserNotFound,
@@ -43,7 +45,7 @@ impl Code {
         match self {
             Code::InvalidRequest | Code::MalformedRequest => "invalid_request",
             Code::Unauthenticated => "unauthenticated",
-            Code::InvalidToken => "invalid_token",
+            Code::InvalidToken | Code::ExpiredToken => "invalid_token",
             Code::InsufficientPermissions => "insufficient_permissions",
             Code::NotFound => "not_found",
             Code::UserNotFound => "user_not_found",
@@ -71,7 +73,7 @@ impl Code {
     pub const fn status(self) -> u16 {
         match self {
             Code::MalformedRequest => 400,
-            Code::Unauthenticated | Code::InvalidToken => 401,
+            Code::Unauthenticated | Code::InvalidToken | Code::ExpiredToken => 401,
             Code::BudgetExhausted => 402,
             Code::InsufficientPermissions => 403,
             Code::NotFound

@@ -2,12 +2,14 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use whatif::{boot, config, http, play, telemetry};
 
 #[global_allocator]
@@ -127,15 +129,30 @@ async fn serve(config: config::Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let replica = boot::start(config).await?;
-    println!("{}", boot::greeting(&replica));
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    // Nobody has to read it: a closed pipe is no reason to end.
+    let _ = writeln!(std::io::stdout(), "{}", boot::greeting(&replica));
+    let by_hand = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => true,
+    };
+    // Who stops it from a terminal has no load balancer that needs time to notice.
+    let hurry = CancellationToken::new();
+    if by_hand {
+        hurry.cancel();
     }
+    let asked_again = async {
+        if !by_hand {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            hurry.cancel();
+        }
+        interrupt.recv().await;
+    };
     tokio::select! {
-        () = replica.shut_down() => {}
-        // Asked a second time: at once.
-        _ = interrupt.recv() => tracing::warn!("stopped without draining"),
+        () = replica.shut_down_after(hurry.cancelled()) => {}
+        () = asked_again => tracing::warn!("stopped without draining"),
     }
     Ok(())
 }

@@ -151,12 +151,21 @@ impl Replica {
     /// Drains and stops, within the configured deadline: not ready, no new turns, sessions handed over at their log's
     /// head, sockets sent away, requests finished, children stopped, stores closed last.
     pub async fn shut_down(self) {
-        let deadline = tokio::time::Instant::now() + self.drain_timeout;
+        self.shut_down_after(std::future::ready(())).await;
+    }
+
+    /// As [`Replica::shut_down`], but goes on accepting requests for the configured delay, or until `hurried`: whoever
+    /// sends them here has to see first that it should not. New turns and sockets are refused meanwhile.
+    pub async fn shut_down_after(self, hurried: impl Future<Output = ()>) {
+        let since = tokio::time::Instant::now();
+        let deadline = since + self.drain_timeout;
         let Self { state, root, servers, stop_servers, log, .. } = self;
         tracing::info!("draining");
         state.gateway.drain();
         state.generation.refuse_turns();
         let _ = tokio::time::timeout_at(deadline, state.generation.hand_over()).await;
+        let noticed = deadline.min(since + state.config.server.drain_delay);
+        let _ = tokio::time::timeout_at(noticed, hurried).await;
         stop_servers.cancel();
         let finished = futures::future::join_all(servers);
         if tokio::time::timeout_at(deadline, finished).await.is_err() {

@@ -17,6 +17,9 @@ pub(super) fn rules(config: &Config) -> Result<(), ConfigError> {
     if config.sessions.lease_renew * 2 > config.sessions.lease_ttl {
         return broken("sessions.lease_renew", "must be at most half of sessions.lease_ttl");
     }
+    if config.server.drain_delay >= config.server.drain_timeout {
+        return broken("server.drain_delay", "must be shorter than server.drain_timeout");
+    }
     if config.sessions.shards == 0 {
         return broken("sessions.shards", "must be at least 1");
     }

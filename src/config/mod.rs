@@ -78,6 +78,9 @@ pub struct Server {
     /// From SIGTERM to exit.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
+    /// How much of it the listeners stay open for, not ready any more, so that load balancers see it.
+    #[serde(with = "humantime_serde")]
+    pub drain_delay: Duration,
 }
 
 impl Default for Server {
@@ -89,6 +92,7 @@ impl Default for Server {
             max_body_bytes: 256 * 1024,
             request_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(25),
+            drain_delay: Duration::from_secs(2),
         }
     }
 }

@@ -31,6 +31,9 @@ pub enum CallError {
     Unreachable { url: String, cause: String },
     #[error("{message} ({code})")]
     Refused { status: u16, code: String, message: String, retry_after: Option<Duration> },
+    /// Somebody else's server.
+    #[error("{url} is not a whatif server: it answers {answer}")]
+    Stranger { url: String, answer: String },
     #[error("the answer of {url} is not what the contract says: {cause}")]
     Garbled { url: String, cause: String },
 }
@@ -46,7 +49,7 @@ impl CallError {
         match self {
             CallError::Unreachable { .. } => true,
             CallError::Refused { status, .. } => matches!(status, 408 | 429 | 500..=599),
-            CallError::Garbled { .. } => false,
+            CallError::Stranger { .. } | CallError::Garbled { .. } => false,
         }
     }
 
@@ -143,7 +146,7 @@ impl Client {
         let (status, headers) = (answer.status(), answer.headers().clone());
         let bytes = answer.bytes().await.map_err(|error| self.unreachable(&error))?;
         if !status.is_success() {
-            return Err(refusal(status, &headers, &bytes));
+            return Err(refusal(&self.base, status, &headers, &bytes));
         }
         let json = if bytes.is_empty() { b"null" } else { &bytes[..] };
         serde_json::from_slice(json)
@@ -172,7 +175,7 @@ impl Client {
             let (status, headers) = (answer.status(), answer.headers().clone());
             if status != StatusCode::SWITCHING_PROTOCOLS {
                 let bytes = answer.bytes().await.unwrap_or_default();
-                return Err(refusal(status, &headers, &bytes));
+                return Err(refusal(&self.base, status, &headers, &bytes));
             }
             let says = |name| headers.get(name).and_then(|value| value.to_str().ok());
             let accept = derive_accept_key(key.as_bytes());
@@ -199,20 +202,38 @@ impl Client {
         while let Some(inner) = cause.source() {
             cause = inner;
         }
-        CallError::Unreachable { url: self.base.clone(), cause: cause.to_string() }
+        CallError::Unreachable { url: self.base.clone(), cause: plain(&cause.to_string()) }
     }
 }
 
-fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> CallError {
+/// A cause as a person says it: without the operating system's number and a TLS library's words.
+fn plain(cause: &str) -> String {
+    if cause.starts_with("received corrupt message") {
+        return "it does not speak TLS; is it http:// ?".to_owned();
+    }
+    let cause = cause.split(" (os error").next().unwrap_or_default();
+    let mut letters = cause.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+fn refusal(server: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> CallError {
     #[derive(Deserialize)]
     struct Body {
         error: String,
         message: String,
     }
-    let Body { error, message } = serde_json::from_slice(body).unwrap_or_else(|_| Body {
-        error: status.as_u16().to_string(),
-        message: status.canonical_reason().unwrap_or("refused").to_lowercase(),
-    });
+    let (code, words) = (status.as_u16(), status.canonical_reason().unwrap_or("refused"));
+    let (error, message) = match serde_json::from_slice(body) {
+        Ok(Body { error, message }) => (error, message),
+        // A proxy's, whose server is away or busy.
+        Err(_) if matches!(code, 408 | 429 | 500 | 502..=504) => {
+            (code.to_string(), words.to_lowercase())
+        }
+        Err(_) => {
+            let answer = format!("{code} {}", words.to_lowercase());
+            return CallError::Stranger { url: server.to_owned(), answer };
+        }
+    };
     let retry_after = headers
         .get(header::RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.parse().ok())
@@ -243,7 +264,8 @@ mod tests {
     fn a_refusal_is_read_even_if_a_proxy_wrote_it() {
         let mut headers = HeaderMap::new();
         headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("7"));
-        let error = refusal(StatusCode::SERVICE_UNAVAILABLE, &headers, b"<html>");
+        let refusal = |status, headers, body| refusal("http://127.0.0.1:1", status, headers, body);
+        let error = refusal(StatusCode::SERVICE_UNAVAILABLE, &headers, &b"<html>"[..]);
         assert_eq!(error.to_string(), "service unavailable (503)");
         assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
         assert!(error.is_passing() && !error.is_unauthenticated());
@@ -251,5 +273,34 @@ mod tests {
         let error = refusal(StatusCode::UNAUTHORIZED, &HeaderMap::new(), body);
         assert_eq!(error.to_string(), "the token has expired (invalid_token)");
         assert!(error.is_unauthenticated() && !error.is_passing());
+    }
+
+    #[test]
+    fn somebody_elses_server_is_named_as_that() {
+        for (status, answer) in [
+            (StatusCode::NOT_FOUND, "404 not found"),
+            (StatusCode::NOT_IMPLEMENTED, "501 not implemented"),
+            (StatusCode::FOUND, "302 found"),
+        ] {
+            let error = refusal("http://127.0.0.1:1", status, &HeaderMap::new(), b"<html>");
+            let said = format!("http://127.0.0.1:1 is not a whatif server: it answers {answer}");
+            assert_eq!(error.to_string(), said);
+            assert!(!error.is_passing(), "{status}");
+        }
+    }
+
+    #[test]
+    fn causes_are_said_plainly() {
+        for (cause, said) in [
+            ("Connection refused (os error 111)", "connection refused"),
+            (
+                "received corrupt message of type InvalidContentType",
+                "it does not speak TLS; is it http:// ?",
+            ),
+            ("timed out", "timed out"),
+            ("", ""),
+        ] {
+            assert_eq!(plain(cause), said);
+        }
     }
 }

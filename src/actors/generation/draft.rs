@@ -6,6 +6,7 @@ use crate::domain::event::Event;
 use crate::domain::ids::{SceneId, TurnId};
 use crate::domain::patch::Object;
 use crate::domain::scenario::{Author, Choice, Via, utf16_len};
+use crate::domain::turn_format::MIN_CHOICES;
 
 /// Also the `open_turn` of a snapshot.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -64,6 +65,17 @@ impl Draft {
             }
             Event::TurnStarted { .. } | Event::TurnDone { .. } | Event::TurnFailed { .. } => {}
         }
+    }
+
+    /// Whether a reader could go on from it.
+    pub fn is_playable(&self) -> bool {
+        self.text_done && self.choices.len() >= MIN_CHOICES
+    }
+
+    /// Whether nothing of the scene is left to be told. Every scene that was told to its end has a patch, if only an
+    /// empty one; so a turn that was cut off before it is told from one that changed nothing.
+    pub fn is_whole(&self) -> bool {
+        self.is_playable() && self.patch.is_some()
     }
 
     /// The draft that a log's events end in; `None` if their last turn is over (or none began).

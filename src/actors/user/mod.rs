@@ -226,7 +226,7 @@ impl UserHandle {
     /// Who an access token speaks for. Asks nobody: costs microseconds, works while every store is down.
     ///
     /// # Errors
-    /// `invalid_token`; the message tells an expired token from any other.
+    /// `invalid_token`; an expired token has a code of its own.
     pub fn verify(&self, token: &str) -> Result<Caller, ServiceError> {
         self.issuer.verify(token)
     }

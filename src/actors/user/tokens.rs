@@ -96,12 +96,12 @@ impl TokenIssuer {
     /// Who the token speaks for. Does no I/O; costs a few microseconds.
     ///
     /// # Errors
-    /// `invalid_token`; the message tells an expired token from any other.
+    /// `invalid_token`; an expired token has a code of its own.
     pub fn verify(&self, token: &str) -> Result<Caller, ServiceError> {
         let claims = self.decode(token).ok_or_else(invalid)?;
         let now = self.clock.now().as_second();
         if claims.exp.saturating_add(LEEWAY_S) <= now {
-            return Err(ServiceError::new(Code::InvalidToken, "the access token has expired"));
+            return Err(ServiceError::new(Code::ExpiredToken, "the access token has expired"));
         }
         let latest = now.saturating_add(LEEWAY_S);
         if claims.nbf > latest || claims.iat > latest {

@@ -159,7 +159,8 @@ async fn an_expired_token_says_so() {
     assert!(issuer.verify(token.expose_secret()).is_ok(), "within the leeway");
     tokio::time::advance(Duration::from_secs(1)).await;
     let error = issuer.verify(token.expose_secret()).unwrap_err();
-    assert_eq!(error.code, Code::InvalidToken);
+    assert_eq!(error.code, Code::ExpiredToken);
+    assert_eq!(error.code.as_str(), "invalid_token");
     assert!(error.message.contains("expired"), "{}", error.message);
 }
 

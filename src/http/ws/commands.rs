@@ -1,9 +1,11 @@
-//! What a client can ask for that takes time: done beside the connection's loop, answered when it is over.
+//! What a client can ask for that takes time: done beside the connection's loop, answered when it is over. A job keeps
+//! the span that it was made in.
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use serde_json::json;
+use tracing::Instrument;
 
 use super::frames;
 use super::frames::{Ask, Close, ServerFrame};
@@ -35,7 +37,7 @@ pub enum Done {
 
 /// Lets a caller in: its account must be there and not suspended, and there must be a place.
 pub fn admit(state: AppState, caller: Caller, id: Option<String>) -> Job {
-    Box::pin(async move {
+    let job = async move {
         match state.users.find(caller.user).await {
             Ok(Some(user)) if user.suspended_at.is_some() => return Done::Close(Close::Banned),
             Ok(Some(_)) => {}
@@ -49,7 +51,8 @@ pub fn admit(state: AppState, caller: Caller, id: Option<String>) -> Job {
             Some(place) => Done::Admitted { id, caller, place },
             None => Done::Close(Close::ConnectionLimit),
         }
-    })
+    };
+    Box::pin(job.in_current_span())
 }
 
 /// Attaches to a scenario; `id` is missing when the server itself has to attach anew.
@@ -62,7 +65,7 @@ pub fn attach(
     after: u64,
     wake: Arc<Wake>,
 ) -> Job {
-    Box::pin(async move {
+    let job = async move {
         let attached =
             state.generation.attach(caller.user, scenario, epoch.as_deref(), after, &wake).await;
         match (attached, id) {
@@ -73,12 +76,13 @@ pub fn attach(
                 Done::Close(Close::ServerError)
             }
         }
-    })
+    };
+    Box::pin(job.in_current_span())
 }
 
 /// Starts or stops a turn.
 pub fn play(state: AppState, caller: Caller, id: String, ask: Ask) -> Job {
-    Box::pin(async move {
+    let job = async move {
         let turn = match ask {
             Ask::Turn { scenario, body, idem } => {
                 async {
@@ -107,9 +111,18 @@ pub fn play(state: AppState, caller: Caller, id: String, ask: Ask) -> Job {
                 let result = json!({ "turn": turn.to_string() });
                 ServerFrame::Ack { id: &id, result }.encode()
             }
-            Err(error) => frames::error(&id, &error),
+            Err(error) => {
+                // As requests are: what is no fault of the caller's is worth a look.
+                if error.code.status() >= 500 {
+                    tracing::warn!(%error, "command refused");
+                } else {
+                    tracing::debug!(%error, "command refused");
+                }
+                frames::error(&id, &error)
+            }
         })
-    })
+    };
+    Box::pin(job.in_current_span())
 }
 
 pub fn scenario_id(text: &str) -> Result<ScenarioId, ServiceError> {

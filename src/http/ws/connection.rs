@@ -17,10 +17,11 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use futures::future::BoxFuture;
-use futures::{FutureExt, Sink, StreamExt};
+use futures::{FutureExt, Sink, SinkExt, StreamExt};
 use metrics::Counter;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
+use uuid::Uuid;
 
 use self::times::Times;
 use super::commands::{self, Done, Job};
@@ -33,12 +34,16 @@ use crate::domain::user::Caller;
 use crate::error::ServiceError;
 use crate::http::AppState;
 
+/// Longest that answers may take to leave before the socket is closed.
+const PARTING: Duration = Duration::from_secs(1);
 /// Longest that a closed socket is waited for.
 const LINGER: Duration = Duration::from_secs(5);
 /// Writes in a row before the client is heard.
 const RELAY_ROUNDS: usize = 8;
 
 pub struct Connection {
+    /// Names it to its client and in the logs.
+    id: Uuid,
     socket: WebSocket,
     state: AppState,
     wake: Arc<Wake>,
@@ -86,10 +91,11 @@ enum Happened {
 type End = Option<Close>;
 
 impl Connection {
-    pub fn new(socket: WebSocket, state: AppState) -> Self {
+    pub fn new(socket: WebSocket, state: AppState, id: Uuid) -> Self {
         let now = Instant::now();
         let draining = Box::pin(state.gateway.draining().clone().cancelled_owned());
         Self {
+            id,
             socket,
             wake: Arc::default(),
             caller: None,
@@ -130,21 +136,27 @@ impl Connection {
         };
         let reason = end.map_or("client", Close::reason);
         metrics::counter!("whatif_sockets_closed_total", "reason" => reason).increment(1);
-        if let Some(close) = end {
-            self.refuse(close).await;
-        }
+        self.end(end).await;
     }
 
-    /// Tells the client why, and reads on until it has gone.
-    pub async fn refuse(self, close: Close) {
-        let Self { mut socket, caller, attachments, .. } = self;
+    /// Ends the socket: what was asked before is answered as far as the network takes it at once, then the client is
+    /// told why, and is read on until it has gone. A client that left first gets its own close back.
+    pub async fn end(self, end: End) {
+        let Self { mut socket, caller, attachments, job, outbox, .. } = self;
+        // Its place is free from now on.
         drop((caller, attachments));
-        let frame =
-            CloseFrame { code: close.code(), reason: Utf8Bytes::from_static(close.reason()) };
+        if end.is_some() {
+            let _ = tokio::time::timeout(PARTING, part(&mut socket, outbox, job)).await;
+        }
         let _ = tokio::time::timeout(LINGER, async {
-            if socket.send(Message::Close(Some(frame))).await.is_ok() {
-                while let Some(Ok(_)) = socket.next().await {}
+            if let Some(close) = end {
+                let reason = Utf8Bytes::from_static(close.reason());
+                let frame = CloseFrame { code: close.code(), reason };
+                socket.send(Message::Close(Some(frame))).await?;
             }
+            // Reading is also what sends the answer to a close, and what waits for one.
+            while let Some(Ok(_)) = socket.next().await {}
+            Ok::<(), axum::Error>(())
         })
         .await;
     }
@@ -242,4 +254,22 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+/// Sends the answers that are there, then that of the command under way.
+async fn part(
+    socket: &mut WebSocket,
+    outbox: VecDeque<String>,
+    job: Option<Job>,
+) -> Result<(), axum::Error> {
+    for frame in outbox {
+        socket.feed(Message::Text(frame.into())).await?;
+    }
+    socket.flush().await?;
+    if let Some(job) = job
+        && let Done::Answer(frame) = job.await
+    {
+        socket.send(Message::Text(frame.into())).await?;
+    }
+    Ok(())
 }

@@ -47,6 +47,14 @@ impl Close {
         }
     }
 
+    /// For a token that is not taken.
+    pub fn of_token(error: &ServiceError) -> Self {
+        match error.code {
+            Code::ExpiredToken => Close::TokenExpired,
+            _ => Close::Unauthorized,
+        }
+    }
+
     pub const fn reason(self) -> &'static str {
         match self {
             Close::GoingAway => "going_away",

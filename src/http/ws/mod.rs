@@ -11,12 +11,14 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use uuid::Uuid;
 
-use super::AppState;
 use super::error::{ApiError, ErrorBody};
 use super::extract::bearer;
+use super::{AppState, request_id};
 use crate::actors::gateway::Stage;
 use crate::error::{Code, ServiceError};
 use connection::Connection;
@@ -37,16 +39,12 @@ pub fn routes() -> OpenApiRouter<AppState> {
         (status = 101, description = "The socket is open"),
         (status = 400, body = ErrorBody, description = "Not a WebSocket upgrade"),
         (status = 403, body = ErrorBody, description = "The browser's origin is not allowed"),
-        (status = 503, body = ErrorBody, description = "The replica is draining"),
     )
 )]
 async fn upgrade(State(state): State<AppState>, request: Request) -> Result<Response, ApiError> {
     let (mut parts, _) = request.into_parts();
     check_origin(&state, &parts.headers)?;
-    if state.gateway.stage() == Stage::Draining {
-        let wait = std::time::Duration::from_secs(1);
-        return Err(ServiceError::unavailable("this replica", wait).into());
-    }
+    let draining = state.gateway.stage() == Stage::Draining;
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &state)
         .await
         .map_err(|rejection| ServiceError::new(Code::MalformedRequest, rejection.body_text()))?;
@@ -62,15 +60,22 @@ async fn upgrade(State(state): State<AppState>, request: Request) -> Result<Resp
         .read_buffer_size(READ_BUFFER_BYTES)
         .max_frame_size(MAX_FRAME_BYTES)
         .max_message_size(MAX_FRAME_BYTES);
-    let response = upgrade.on_upgrade(move |socket| async move {
-        let connection = Connection::new(socket, state);
+    let conn = Uuid::new_v4();
+    // The request is over when the socket opens; what comes of its commands is still found by its id.
+    let span = tracing::info_span!(
+        parent: None, "ws.connection", request_id = request_id::current(), %conn
+    );
+    let serve = async move |socket| {
+        let connection = Connection::new(socket, state, conn);
         match caller {
-            _ if !offered => connection.refuse(Close::ProtocolUnsupported).await,
-            Err(_) => connection.refuse(Close::Unauthorized).await,
+            // Told on the socket: a browser does not show a refused upgrade's status to its page.
+            _ if draining => connection.end(Some(Close::GoingAway)).await,
+            _ if !offered => connection.end(Some(Close::ProtocolUnsupported)).await,
+            Err(error) => connection.end(Some(Close::of_token(&error))).await,
             Ok(caller) => connection.run(caller).await,
         }
-    });
-    Ok(response.into_response())
+    };
+    Ok(upgrade.on_upgrade(move |socket| serve(socket).instrument(span)).into_response())
 }
 
 fn check_origin(state: &AppState, headers: &HeaderMap) -> Result<(), ServiceError> {

@@ -321,7 +321,6 @@ async fn unavailable(app: &App, contract: &Contract, reader: &Reader, id: &str) 
     gateway.drain();
     let answer = send(app.request(Method::GET, "/health/ready")).await;
     contract.expect("get", "/health/ready", 503, &answer);
-    contract.expect("get", "/ws", 503, &send(app.request(Method::GET, "/ws")).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,12 @@
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::Value;
 use tempfile::tempdir;
+use tokio::process::Command;
+use tokio::time::timeout;
 
 use super::{Server, whatif};
 
@@ -65,6 +68,7 @@ async fn what_keeps_it_from_starting_is_one_line() {
         ("JWT_EXPIRATION", "soon", ["JWT_EXPIRATION", "seconds"]),
         ("WHATIF__SERVER__PROT", "1", ["environment", "prot"]),
         ("WHATIF__SERVER__DRAIN_TIMEOUT", "late", ["environment", "drain_timeout"]),
+        ("WHATIF__SERVER__DRAIN_DELAY", "25s", ["server.drain_delay", "drain_timeout"]),
         ("LOG_LEVEL", "a=b=c", ["log.level", "bad configuration"]),
         ("APP_ENV", "production", ["production", "JWT_SECRET"]),
     ] {
@@ -75,6 +79,27 @@ async fn what_keeps_it_from_starting_is_one_line() {
     std::fs::write(path.join("config.toml"), "[server\n").unwrap();
     refuses(&serve(vec![]).await, &["config.toml"]);
     refuses(&run(path, &["serve", "--config", "none.toml"], &[]).await, &["none.toml"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_has_to_read_its_greeting() {
+    let folder = tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = whatif(folder.path(), &["serve"]);
+    command.env("PORT", port.to_string()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let live = format!("http://127.0.0.1:{port}/health/live");
+    let serves = async {
+        while reqwest::get(&live).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), serves).await.expect("it serves");
+    let pid = child.id().expect("it runs").to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+    let ended = timeout(Duration::from_secs(15), child.wait()).await.expect("it stops");
+    assert_eq!(ended.unwrap().code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,7 +72,8 @@ impl Server {
     }
 
     pub async fn ask(&self, request: RequestBuilder) -> (u16, Value) {
-        let answer = request.send().await.expect("an answer");
+        let answer = request.send().await;
+        let answer = answer.unwrap_or_else(|error| panic!("no answer: {error:?}: {}", self.log()));
         let status = answer.status().as_u16();
         let text = answer.text().await.unwrap();
         (status, serde_json::from_str(&text).unwrap_or(Value::Null))

@@ -16,9 +16,20 @@ enum Wire {
     Socket,
 }
 
+pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
 enum Stream {
     Sse(reqwest::Response, String),
-    Socket(Box<WebSocketStream<MaybeTlsStream<TcpStream>>>),
+    Socket(Box<Socket>),
+}
+
+/// A socket that has said nothing yet.
+pub async fn open(server: &Server, headers: &[(&'static str, &str)]) -> Socket {
+    let mut request = server.url("/ws").replace("http", "ws").into_client_request().unwrap();
+    for (name, value) in [("sec-websocket-protocol", "whatif.v1")].iter().chain(headers) {
+        request.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    connect_async(request).await.unwrap().0
 }
 
 pub struct Reader {
@@ -63,12 +74,7 @@ impl Reader {
                 Stream::Sse(response, String::new())
             }
             Wire::Socket => {
-                let mut request =
-                    server.url("/ws").replace("http", "ws").into_client_request().unwrap();
-                request
-                    .headers_mut()
-                    .insert("sec-websocket-protocol", "whatif.v1".parse().unwrap());
-                let (mut socket, _) = connect_async(request).await.unwrap();
+                let mut socket = open(server, &[]).await;
                 let hello = json!({ "type": "hello", "id": "h", "token": self.token });
                 let attach = json!({ "type": "attach", "id": "a", "scenario": self.scenario,
                     "epoch": self.epoch, "after": self.seq });
@@ -78,6 +84,19 @@ impl Reader {
                 Stream::Socket(Box::new(socket))
             }
         });
+    }
+
+    /// The code that a new socket is closed with.
+    pub async fn closed_with(&self, server: &Server) -> u16 {
+        let mut socket = open(server, &[]).await;
+        let hello = json!({ "type": "hello", "id": "h", "token": self.token });
+        // It may be closed already.
+        let _ = socket.send(Message::text(hello.to_string())).await;
+        loop {
+            if let Message::Close(Some(close)) = socket.next().await.unwrap().unwrap() {
+                return close.code.into();
+            }
+        }
     }
 
     /// The next frame; `None` when the connection is over.

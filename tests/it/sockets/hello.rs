@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -94,6 +95,29 @@ async fn who_is_not_known_is_unauthorized() {
         let opening = Opening { token: Some(token), ..Opening::default() };
         assert_eq!(Socket::open(&app, opening).await.closed().await, Some(4500));
     }
+}
+
+/// A client with a login gets a new token and comes back; one without any good token does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_has_expired_is_told_from_a_bad_one() {
+    let app = App::start_with(|config| config.auth.access_ttl = Duration::from_secs(1)).await;
+    let reader = app.reader().await;
+    let expired = async {
+        while app.ask(&reader, Method::GET, "/users/me", None).await.0 != 401 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), expired).await.expect("it expires");
+    let mut socket = Socket::open(&app, Opening::default()).await;
+    socket.send(hello("1", &reader.token)).await;
+    assert_eq!(socket.closed().await, Some(4002));
+    let opening = Opening { token: Some(&reader.token), ..Opening::default() };
+    assert_eq!(Socket::open(&app, opening).await.closed().await, Some(4002));
+    // Nobody can tell when a forged one would have expired.
+    let forged = format!("{}x", reader.token);
+    let mut socket = Socket::open(&app, Opening::default()).await;
+    socket.send(hello("1", &forged)).await;
+    assert_eq!(socket.closed().await, Some(4500));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! The socket and the event stream as their clients see them, against a whole replica.
 
+mod frames;
 mod hello;
 mod limits;
 mod play;

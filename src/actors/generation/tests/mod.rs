@@ -7,6 +7,7 @@ mod faults;
 mod handover;
 mod happy;
 mod idle;
+mod patches;
 mod restarts;
 mod script;
 mod sequences;
@@ -27,7 +28,8 @@ use crate::actors::history;
 use crate::actors::supervisor::{Excess, Intensity, Supervisor, SupervisorArgs};
 use crate::domain::event::Event;
 use crate::domain::ids::SceneId;
-use crate::domain::scenario::{Finish, Length, Scene, content_hash, utf16_len};
+use crate::domain::patch::{self, Object};
+use crate::domain::scenario::{Finish, Length, Scene, Via, content_hash, utf16_len};
 use crate::providers::storyteller::StorytellerProvider;
 
 const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
@@ -209,11 +211,26 @@ impl World {
         assert_eq!(scene.text, draft.text);
         assert_eq!(scene.choices, draft.choices);
         assert_eq!(scene.hash, content_hash(&scene.text));
+        assert_eq!(scene.state, self.folded(scenario, &draft), "the state is not the log's");
         if let Some(Event::TurnDone { scene: id, finish, usage, hash, .. }) = events.last() {
             assert_eq!((*id, *finish, *usage), (scene.id, scene.finish, scene.usage));
             assert_eq!(*hash, scene.hash);
         }
         scene
+    }
+
+    /// The world state as a client has it that has read the log.
+    fn folded(&self, scenario: ScenarioId, draft: &Draft) -> Object {
+        let from = match draft.via {
+            Via::Jump => Some(draft.scene),
+            _ => draft.parent,
+        };
+        let parent = from.map(|scene| self.scenes.scene(scenario, scene).expect("a parent"));
+        let mut state = parent.map(|scene| scene.state).unwrap_or_default();
+        if let Some(changes) = &draft.patch {
+            patch::merge(&mut state, changes);
+        }
+        state
     }
 }
 
@@ -307,10 +324,10 @@ fn check(events: &[Event]) {
             Event::StatePatch { .. } => assert!(draft.text_done && draft.patch.is_none()),
             Event::TurnDone { finish, .. } => {
                 assert!(draft.text_done && draft.choices_done, "{event:?}");
+                let may_lack = *finish == Finish::Stopped || draft.via == Via::Jump;
+                assert!(draft.patch.is_some() || may_lack, "no patch: {event:?}");
                 // A scene that failed may be jumped to; no turn ends so.
-                assert!(
-                    *finish != Finish::Failed || draft.via == crate::domain::scenario::Via::Jump
-                );
+                assert!(*finish != Finish::Failed || draft.via == Via::Jump);
             }
             Event::TurnFailed { .. } => {}
         }

@@ -47,6 +47,8 @@ pub enum Plan {
     ProseOnly,
     /// One choice only, and a broken patch.
     OneChoice,
+    /// Everything but a patch.
+    NoPatch,
 }
 
 /// The kinds that plans use.
@@ -157,6 +159,10 @@ impl TextProvider for Script {
             }
             Plan::OneChoice => {
                 text = format!("{prose}\n<<<CHOICES>>>\n1. Only this\n<<<STATE>>>\n{{\"broken\":");
+                (usize::MAX, Last::End)
+            }
+            Plan::NoPatch => {
+                text.truncate(text.find("<<<STATE>>>").unwrap_or(text.len()));
                 (usize::MAX, Last::End)
             }
         };

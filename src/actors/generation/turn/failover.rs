@@ -17,7 +17,7 @@ use crate::actors::generation::writer::WriteError;
 use crate::domain::event::Event;
 use crate::domain::overlap::OverlapTrimmer;
 use crate::domain::scenario::Finish;
-use crate::domain::turn_format::{MIN_CHOICES, TurnParser};
+use crate::domain::turn_format::TurnParser;
 use crate::error::{Code, ServiceError};
 use crate::providers::text::{EndReason, ProviderError, ProviderErrorKind, TextStream};
 
@@ -88,10 +88,11 @@ impl Running {
         candidates.drain(..reached.unwrap_or(0));
         let count = candidates.len();
         for (at, text) in candidates.into_iter().enumerate() {
-            if draft.text_done && draft.choices.len() >= MIN_CHOICES {
+            if draft.is_whole() {
                 break;
             }
             self.name_author(draft, &text, &reason).await?;
+            self.settle_choices(draft, &text).await?;
             let patience = if at + 1 == count { LAST_PATIENCE } else { Duration::ZERO };
             let stream = match self.open(draft, context, &text, patience).await {
                 Opened::Stream(stream) => stream,
@@ -116,6 +117,10 @@ impl Running {
                     // Choices alone may still be missing: the next one is asked for those only.
                     if !draft.text_done {
                         self.end_text(draft).await?;
+                    }
+                    // Who ended by itself and named no change of the world knows of none.
+                    if end == EndReason::Complete && draft.is_playable() {
+                        break;
                     }
                 }
                 Ended::Over { usage, .. } => {
@@ -156,6 +161,22 @@ impl Running {
         };
         metrics::counter!("whatif_failovers_total", "reason" => reason.to_owned()).increment(1);
         self.log(draft, &[failover]).await
+    }
+
+    /// Enough choices of somebody's are left alone: only who writes the very same scene again goes on with them. Others
+    /// are asked for the patch alone.
+    async fn settle_choices(
+        &mut self,
+        draft: &mut Draft,
+        text: &TextHandle,
+    ) -> Result<(), WriteError> {
+        let author = draft.authors.last().map(|author| author.provider.as_str());
+        if draft.choices_done || !draft.is_playable() || (text.exact && author == Some(&text.name))
+        {
+            return Ok(());
+        }
+        let done = Event::ChoicesDone { turn: draft.turn };
+        self.log(draft, &[done]).await
     }
 
     async fn open(

@@ -262,6 +262,8 @@ impl Pending {
             }
             // Too few: others are asked for more.
             Piece::ChoicesDone => {}
+            // They are all there: this stream was asked for the patch that a cut has left out.
+            Piece::Choice { .. } if draft.choices_done => {}
             Piece::Choice { label, hint } => {
                 self.end_text(draft);
                 let choice = Choice { id: format!("c{}", self.next_choice), label, hint };

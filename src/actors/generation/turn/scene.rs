@@ -8,7 +8,7 @@ use crate::actors::generation::session::Current;
 use crate::actors::generation::writer::WriteError;
 use crate::domain::event::Event;
 use crate::domain::ids::{SceneId, TurnId};
-use crate::domain::patch;
+use crate::domain::patch::{self, Object};
 use crate::domain::scenario::{Author, Finish, Scene, content_hash};
 use crate::error::{Code, ServiceError};
 
@@ -68,7 +68,7 @@ impl Running {
         self.close_failed(draft.turn, error).await
     }
 
-    /// Says that text and choices will not grow any more, and makes sure that a successor knows why.
+    /// Says that text, choices and patch will not grow any more, and makes sure that a successor knows why.
     async fn close_draft(&mut self, draft: &mut Draft, finish: Finish) -> Result<(), WriteError> {
         let turn = draft.turn;
         let mut events = Vec::new();
@@ -77,6 +77,10 @@ impl Running {
         }
         if !draft.choices_done {
             events.push(Event::ChoicesDone { turn });
+        }
+        // Said also when there is none: a successor would ask for it again, and might store another state.
+        if draft.patch.is_none() && matches!(finish, Finish::Complete | Finish::Length) {
+            events.push(Event::StatePatch { turn, patch: Object::new() });
         }
         let known = self.checkpoint.open.as_ref().and_then(|open| open.finish);
         if events.is_empty() && (finish == Finish::Complete || known == Some(finish)) {

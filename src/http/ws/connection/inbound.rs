@@ -6,7 +6,6 @@ use std::time::Duration;
 use axum::extract::ws::Message;
 use serde_json::json;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::{Connection, End};
 use crate::domain::ids::ScenarioId;
@@ -25,7 +24,9 @@ impl Connection {
         match message {
             Some(Ok(Message::Text(text))) => {
                 let frame = frames::parse(&text).ok_or(Some(Close::BadFrame))?;
-                self.frame(frame)
+                // Whatever a command sets going takes this span along.
+                let span = tracing::info_span!("ws.command", frame_id = frame.id);
+                span.in_scope(|| self.frame(frame))
             }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
             Some(Ok(Message::Binary(_))) => Err(Some(Close::BadFrame)),
@@ -48,8 +49,8 @@ impl Connection {
         let caller = match (&self.caller, &ask) {
             (Some((caller, _)), _) => *caller,
             (None, Ask::Hello { token: Some(token) }) => {
-                let caller =
-                    self.state.users.verify(token).map_err(|_| Some(Close::Unauthorized))?;
+                let verified = self.state.users.verify(token);
+                let caller = verified.map_err(|error| Some(Close::of_token(&error)))?;
                 self.job = Some(commands::admit(self.state.clone(), caller, Some(id)));
                 return Ok(());
             }
@@ -63,7 +64,8 @@ impl Connection {
                     self.renew(fresh);
                     self.welcome(&id);
                 }
-                _ => return Err(Some(Close::Unauthorized)),
+                Ok(_) => return Err(Some(Close::Unauthorized)),
+                Err(error) => return Err(Some(Close::of_token(&error))),
             },
             Ask::Attach { scenario, epoch, after } => match scenario_id(&scenario) {
                 Ok(scenario) => self.attach(caller, id, scenario, epoch, after),
@@ -117,7 +119,7 @@ impl Connection {
     }
 
     pub(super) fn welcome(&mut self, id: &str) {
-        let conn = Uuid::new_v4().to_string();
+        let conn = self.id.to_string();
         let ping_s = self.state.config.sockets.ping_interval.as_secs();
         let welcome = ServerFrame::Welcome { id, conn: &conn, ping_s, max_frame: MAX_FRAME_BYTES };
         self.outbox.push_back(welcome.encode());
