@@ -21,6 +21,7 @@ use futures::{FutureExt, Sink, SinkExt, StreamExt};
 use metrics::Counter;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
+use tracing::Span;
 use uuid::Uuid;
 
 use self::times::Times;
@@ -44,6 +45,8 @@ const RELAY_ROUNDS: usize = 8;
 pub struct Connection {
     /// Names it to its client and in the logs.
     id: Uuid,
+    /// The id of the request that opened it.
+    request: Box<str>,
     socket: WebSocket,
     state: AppState,
     wake: Arc<Wake>,
@@ -91,11 +94,12 @@ enum Happened {
 type End = Option<Close>;
 
 impl Connection {
-    pub fn new(socket: WebSocket, state: AppState, id: Uuid) -> Self {
+    pub fn new(socket: WebSocket, state: AppState, id: Uuid, request: Box<str>) -> Self {
         let now = Instant::now();
         let draining = Box::pin(state.gateway.draining().clone().cancelled_owned());
         Self {
             id,
+            request,
             socket,
             wake: Arc::default(),
             caller: None,
@@ -119,11 +123,19 @@ impl Connection {
         }
     }
 
+    /// For what a command sets going, so that its log lines are found by socket and request. There is none around the
+    /// connection itself: it would be entered with every event, and held by every idle socket.
+    fn span(&self, frame: Option<&str>) -> Span {
+        let (request, conn) = (&*self.request, &self.id);
+        tracing::info_span!(parent: None, "ws.command", request_id = request, %conn, frame_id = frame)
+    }
+
     /// Serves the socket to its end. A caller known from the upgrade needs no hello.
     pub async fn run(mut self, caller: Option<Caller>) {
         metrics::counter!("whatif_sockets_opened_total").increment(1);
         if let Some(caller) = caller {
-            self.job = Some(commands::admit(self.state.clone(), caller, None));
+            let state = self.state.clone();
+            self.job = Some(self.span(None).in_scope(|| commands::admit(state, caller, None)));
         }
         let end = loop {
             let happened = std::future::poll_fn(|context| self.poll(context)).await;

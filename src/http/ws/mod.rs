@@ -11,7 +11,6 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -62,11 +61,9 @@ async fn upgrade(State(state): State<AppState>, request: Request) -> Result<Resp
         .max_message_size(MAX_FRAME_BYTES);
     let conn = Uuid::new_v4();
     // The request is over when the socket opens; what comes of its commands is still found by its id.
-    let span = tracing::info_span!(
-        parent: None, "ws.connection", request_id = request_id::current(), %conn
-    );
+    let request = request_id::current();
     let serve = async move |socket| {
-        let connection = Connection::new(socket, state, conn);
+        let connection = Connection::new(socket, state, conn, request.into());
         match caller {
             // Told on the socket: a browser does not show a refused upgrade's status to its page.
             _ if draining => connection.end(Some(Close::GoingAway)).await,
@@ -75,7 +72,7 @@ async fn upgrade(State(state): State<AppState>, request: Request) -> Result<Resp
             Ok(caller) => connection.run(caller).await,
         }
     };
-    Ok(upgrade.on_upgrade(move |socket| serve(socket).instrument(span)).into_response())
+    Ok(upgrade.on_upgrade(serve).into_response())
 }
 
 fn check_origin(state: &AppState, headers: &HeaderMap) -> Result<(), ServiceError> {

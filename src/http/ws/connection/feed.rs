@@ -61,7 +61,8 @@ impl Connection {
             let scenario = attachment.reader.scenario();
             let (state, wake) = (self.state.clone(), Arc::clone(&self.wake));
             let nowhere = Some("-".to_owned());
-            self.job = Some(commands::attach(state, *caller, None, scenario, nowhere, 0, wake));
+            let attach = || commands::attach(state, *caller, None, scenario, nowhere, 0, wake);
+            self.job = Some(self.span(None).in_scope(attach));
         }
     }
 

@@ -25,7 +25,7 @@ impl Connection {
             Some(Ok(Message::Text(text))) => {
                 let frame = frames::parse(&text).ok_or(Some(Close::BadFrame))?;
                 // Whatever a command sets going takes this span along.
-                let span = tracing::info_span!("ws.command", frame_id = frame.id);
+                let span = self.span(Some(&frame.id));
                 span.in_scope(|| self.frame(frame))
             }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
