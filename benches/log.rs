@@ -34,6 +34,8 @@ const RUNTIME_THREADS: usize = 2;
 /// What the kernel counts CPU time in.
 const TICKS_PER_SECOND: f64 = 100.0;
 const TTL: Duration = Duration::from_secs(600);
+/// Longest wait for an answer, on a machine that is kept busy.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// As a reader's page.
 const PAGE_BYTES: usize = 64 * 1024;
 
@@ -171,6 +173,7 @@ impl Way {
                 let config = config::Redis {
                     url: Some(url(cli)?.into()),
                     prefix: prefix(),
+                    response_timeout: PATIENCE,
                     ..config::Redis::default()
                 };
                 let redis = Redis::connect(&config).await?;
@@ -216,13 +219,14 @@ fn prefix() -> String {
 /// Connections as the log has them: one for commands, one for what is subscribed.
 async fn bare(count: usize, url: &str) -> anyhow::Result<Vec<Arc<dyn Pair>>> {
     let client = resp3(url)?;
-    let server = client.get_multiplexed_async_connection().await?;
+    let patient = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+    let server = client.get_multiplexed_async_connection_with_config(&patient).await?;
     let prefix = prefix();
     let name = |kind: &str, n: usize| format!("{prefix}:{{b{}}}:{kind}:{n:036}", n % 64);
     let bells: HashMap<String, Arc<Notify>> =
         (0..count).map(|n| (name("news", n), Arc::default())).collect();
     let heard = bells.clone();
-    let config = AsyncConnectionConfig::new().set_push_sender(move |push: PushInfo| {
+    let config = patient.set_push_sender(move |push: PushInfo| {
         if let (redis::PushKind::Message, Some(Value::BulkString(channel))) =
             (push.kind, push.data.first())
             && let Some(bell) = std::str::from_utf8(channel).ok().and_then(|name| heard.get(name))
