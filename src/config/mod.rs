@@ -1,9 +1,11 @@
 //! Configuration: `config.toml` < environment, read and checked once at start, handed down by section.
 //!
 //! Every key, its unit and its default stands in `config.toml` at the top of the repository; the defaults here are
-//! the same (a test compares them). `load.rs` reads and merges, `check.rs` holds the rules between keys.
+//! the same (a test compares them). `load.rs` reads and merges, `check.rs` holds the rules between keys;
+//! `database.rs` is a section with rules of its own.
 
 mod check;
+pub mod database;
 mod load;
 
 use std::net::IpAddr;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+pub use database::Database;
 pub use load::{ConfigError, Outcome, load};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -32,6 +35,7 @@ pub struct Config {
     pub internal: Internal,
     pub log: Log,
     pub auth: Auth,
+    pub database: Database,
     pub sockets: Sockets,
     pub sessions: Sessions,
     pub event_log: EventLog,
@@ -48,6 +52,7 @@ impl Default for Config {
             internal: Internal::default(),
             log: Log::default(),
             auth: Auth::default(),
+            database: Database::default(),
             sockets: Sockets::default(),
             sessions: Sessions::default(),
             event_log: EventLog::default(),
