@@ -68,7 +68,8 @@ fn database(config: &Config) -> Result<(), ConfigError> {
     }
     // A secret made here would be another one on every replica: none could read another's tokens.
     if config.auth.jwt_secret.is_none() {
-        let message = "must be set when database.url is (JWT_SECRET): replicas share users, so they share it";
+        let message =
+            "must be set when database.url is (JWT_SECRET): replicas share users, so they share it";
         return broken("auth.jwt_secret", message.into());
     }
     if database.pool_size == 0 {

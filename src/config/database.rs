@@ -109,7 +109,10 @@ mod tests {
     #[test]
     fn what_is_shown_of_a_url_is_never_its_password() {
         for (url, shown) in [
-            ("postgres://ada:hush@db.example:6543/whatif?sslmode=verify-full", "db.example:6543/whatif"),
+            (
+                "postgres://ada:hush@db.example:6543/whatif?sslmode=verify-full",
+                "db.example:6543/whatif",
+            ),
             ("postgresql://ada@db.example/whatif?password=hush", "db.example:5432/whatif"),
             ("postgres://ada:hush@db.example", "db.example:5432/ada"),
             ("postgres:///whatif?host=/run/postgresql", "/run/postgresql:5432/whatif"),

@@ -262,7 +262,8 @@ mod tests {
         assert_eq!(database.url.as_ref().unwrap().expose_secret(), url);
         assert_eq!((database.pool_size, database.timeout.as_millis()), (7, 1_500));
         let report = outcome.report();
-        let users = "PostgreSQL at db.example:5432/whatif, read replica at replica.example:5432/whatif";
+        let users =
+            "PostgreSQL at db.example:5432/whatif, read replica at replica.example:5432/whatif";
         assert!(report.contains(users) && !report.contains("hush"), "{report}");
     }
 

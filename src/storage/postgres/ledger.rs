@@ -38,7 +38,9 @@ pub(super) enum Need {
 enum Mark {
     At(Position),
     /// Perhaps written, nobody knows where.
-    Unsettled { until: Instant },
+    Unsettled {
+        until: Instant,
+    },
 }
 
 #[derive(Debug, Default)]

@@ -127,10 +127,7 @@ struct Limits {
 impl Limits {
     fn new(config: &Database) -> Self {
         let millis = |limit: Duration| limit.min(config.timeout).as_millis().to_string();
-        Self {
-            statement: millis(config.statement_timeout),
-            lock: millis(config.lock_timeout),
-        }
+        Self { statement: millis(config.statement_timeout), lock: millis(config.lock_timeout) }
     }
 
     /// With a statement and not with start-up options, which proxies refuse.

@@ -11,10 +11,10 @@ use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 use tokio::time::{Instant, timeout};
 
+use super::StoreError;
 use super::ledger::{Ledger, Need, Position};
 use super::pool::Pool;
 use super::session::{Lookup, Repeat, Session};
-use super::StoreError;
 use crate::domain::ids::UserId;
 
 /// Longest that a read spends on the replica before the primary is asked.
@@ -101,15 +101,19 @@ impl Replica {
 
     /// How far the replica has to be; `None` if only the primary will do.
     async fn needed(&self, primary: &Pool, user: UserId, started: Instant) -> Option<Position> {
-        let need = |at| lock(&self.ledger).need(user, at, self.staleness);
-        if need(started) == Need::Horizon {
-            let _one_at_a_time = self.asking.lock().await;
-            // Someone who asked after this read began has answered for it.
-            if need(started) == Need::Horizon {
-                self.look_at(primary).await.ok()?;
-            }
+        let need = || lock(&self.ledger).need(user, started, self.staleness);
+        if need() == Need::Horizon {
+            let look = async {
+                let _one_at_a_time = self.asking.lock().await;
+                // Perhaps someone who asked since this read began has answered for it.
+                if need() == Need::Horizon {
+                    self.look_at(primary).await?;
+                }
+                Ok::<_, StoreError>(())
+            };
+            timeout(PATIENCE, look).await.ok()?.ok()?;
         }
-        match need(started) {
+        match need() {
             Need::Replayed(position) => Some(position),
             Need::Horizon | Need::Primary => None,
         }

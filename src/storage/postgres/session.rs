@@ -8,9 +8,9 @@ use sqlx::query::{Query, QueryAs};
 use sqlx::{FromRow, pool::PoolConnection};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::StoreError;
 use super::error::{self, Kind};
 use super::pool::Pool;
-use super::StoreError;
 
 /// Longest that one operation of a store takes altogether. Keep it under the deadline of the pools in front.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(4);
