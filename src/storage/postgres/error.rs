@@ -19,6 +19,7 @@ pub(super) enum Kind {
 const UNIQUE: &str = "23505";
 const FOREIGN_KEY: &str = "23503";
 const READ_ONLY: &str = "25006";
+const IDLE_IN_TRANSACTION: &str = "25P03";
 const SERIALIZATION: &str = "40001";
 const DEADLOCK: &str = "40P01";
 const TOO_MANY_CONNECTIONS: &str = "53300";
@@ -34,7 +35,7 @@ pub(super) fn kind(error: &Error) -> Kind {
     match error {
         Error::Database(_) => match code(error).as_str() {
             SERIALIZATION | DEADLOCK => Kind::Contended,
-            READ_ONLY | CACHED_PLAN => Kind::Lost,
+            READ_ONLY | CACHED_PLAN | IDLE_IN_TRANSACTION => Kind::Lost,
             // 57P01-57P05: the server ends the connection; 08…: the connection broke.
             code if code.starts_with("57P") || code.starts_with("08") => Kind::Lost,
             _ => Kind::Other,

@@ -31,6 +31,8 @@ enum Failure {
     /// Waiting may help.
     Passing(StoreError),
     Final(StoreError),
+    /// There is no time left.
+    Late,
 }
 
 impl Failure {
@@ -47,11 +49,14 @@ pub(super) async fn run(server: &PgConnectOptions, patience: Duration) -> Result
     let server = with_name(server.clone());
     let deadline = Instant::now() + patience;
     let mut wait = BACKOFF;
+    let mut passing = StoreError::Unavailable("the server did not answer in time".into());
     loop {
-        let passing = match migrate(&server, deadline).await {
+        passing = match migrate(&server, deadline).await {
             Ok(()) => return Ok(()),
             Err(Failure::Final(cause)) => return Err(cause),
             Err(Failure::Passing(cause)) => cause,
+            // What it was before says more.
+            Err(Failure::Late) => return Err(passing),
         };
         let pause = wait.mul_f64(rand::random_range(0.5..1.0));
         if Instant::now() + pause >= deadline {
@@ -69,9 +74,8 @@ async fn migrate(server: &PgConnectOptions, deadline: Instant) -> Result<(), Fai
         let pending = prepare(&mut connection).await?;
         Ok((connection, pending))
     };
-    let (mut connection, pending) = timeout_at(deadline, look).await.map_err(|_| {
-        Failure::Final(StoreError::Unavailable("the server did not answer in time".into()))
-    })??;
+    let (mut connection, pending) =
+        timeout_at(deadline, look).await.map_err(|_| Failure::Late)??;
     if pending {
         // An error leaves the migrators' lock taken; it goes with the connection.
         migrator().run_direct(None, &mut connection, false).await.map_err(migrate_error)?;

@@ -39,12 +39,16 @@ impl Pool {
         F: Future<Output = Result<T, sqlx::Error>> + Send,
     {
         let deadline = Instant::now() + OPERATION_TIMEOUT;
-        let late = || StoreError::Unavailable("the database did not answer in time".into());
-        for attempt in 1.. {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
             let failure = match timeout_at(deadline, operation()).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(failure)) => failure,
-                Err(_) => return Err(late()),
+                Err(_) => {
+                    let late = "the database did not answer in time";
+                    return Err(StoreError::Unavailable(late.into()));
+                }
             };
             self.note(&failure);
             let again = match error::kind(&failure) {
@@ -60,7 +64,6 @@ impl Pool {
             tracing::debug!(%failure, attempt, "database operation is tried again");
             sleep(wait).await;
         }
-        Err(late())
     }
 
     /// One statement; returns the rows it changed.
@@ -137,10 +140,7 @@ impl Session {
     }
 
     fn end_work<T>(&mut self, outcome: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
-        self.busy = outcome.as_ref().is_err_and(|failure| match failure {
-            sqlx::Error::Database(_) => error::kind(failure) == Kind::Lost,
-            _ => true,
-        });
+        self.busy = outcome.as_ref().is_err_and(|failure| error::kind(failure) == Kind::Lost);
         outcome
     }
 }

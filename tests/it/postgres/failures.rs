@@ -168,21 +168,40 @@ async fn when_all_connections_are_taken_the_next_is_told_so_and_waits_no_longer_
     let database = TestDatabase::create().await;
     let small = whatif::config::Database {
         pool_size: 2,
-        acquire_timeout: Duration::from_millis(300),
+        acquire_timeout: Duration::from_millis(1_500),
+        lock_timeout: Duration::from_secs(3),
         ..config(database.url())
     };
     let users = Postgres::open(&small).await.unwrap().users();
     let ada = user();
     users.create_user(&ada, None).await.unwrap();
+    let find = |times: u32| futures::future::join_all((0..times).map(|_| users.find_user(ada.id)));
+    assert!(find(2).await.iter().all(Result::is_ok), "both connections are open");
     let mut other = connect(database.url()).await;
     sqlx::raw_sql("BEGIN; LOCK TABLE users").execute(&mut other).await.unwrap();
-    let rush = (0..3).map(|_| users.find_user(ada.id));
-    let outcomes = futures::future::join_all(rush).await;
+    let outcomes = find(3).await;
     let throttled =
         |outcome: &&Result<_, StoreError>| matches!(outcome, Err(StoreError::Throttled { .. }));
     assert_eq!(outcomes.iter().filter(throttled).count(), 1, "{outcomes:?}");
     sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
     assert!(users.find_user(ada.id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_more_connections_is_waited_for() {
+    let database = TestDatabase::create().await;
+    database.open().await.close().await;
+    database.create_role("CONNECTION LIMIT 1").await;
+    database.let_role_write().await;
+    let url = database.url_of_role();
+    let taken = connect(&url).await;
+    let impatient = whatif::config::Database { timeout: Duration::from_secs(3), ..config(&url) };
+    let error = Postgres::open(&impatient).await.unwrap_err();
+    assert!(matches!(error, StoreError::Throttled { .. }), "{error:?}");
+    assert!(error.to_string().contains("no more connections"), "{error}");
+    taken.close().await.unwrap();
+    let modest = whatif::config::Database { pool_size: 1, ..config(&url) };
+    Postgres::open(&modest).await.unwrap().users().create_user(&user(), None).await.unwrap();
 }
 
 /// Some services do this to a server whose disk is nearly full.
@@ -233,7 +252,7 @@ async fn a_replica_is_no_primary() {
     primary.open().await.close().await;
     let replica = primary.replica().await;
     let config =
-        whatif::config::Database { timeout: Duration::from_secs(1), ..config(&replica.url()) };
+        whatif::config::Database { timeout: Duration::from_secs(3), ..config(&replica.url()) };
     let error = Postgres::open(&config).await.unwrap_err();
     assert!(error.to_string().contains("read-only"), "{error}");
 }

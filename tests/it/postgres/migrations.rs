@@ -75,21 +75,14 @@ async fn a_migration_that_was_changed_afterwards_is_refused() {
 #[tokio::test]
 async fn a_role_that_may_change_no_schema_serves_once_that_is_up_to_date() {
     let database = TestDatabase::create().await;
-    let role = format!("serves_{}", uuid::Uuid::new_v4().simple());
-    run_sql(database.url(), format!("CREATE ROLE {role} LOGIN")).await;
-    let options: sqlx::postgres::PgConnectOptions = database.url().parse().unwrap();
-    let url = options.username(&role);
-    let url = sqlx::ConnectOptions::to_url_lossy(&url).to_string();
-    let refused = Postgres::open(&config(&url)).await.unwrap_err();
+    database.create_role("").await;
+    let config = config(&database.url_of_role());
+    let refused = Postgres::open(&config).await.unwrap_err();
     assert!(matches!(refused, StoreError::Corrupt(_)), "{refused:?}");
     database.open().await.close().await;
-    let grant =
-        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}");
-    run_sql(database.url(), grant).await;
-    let postgres = Postgres::open(&config(&url)).await.unwrap();
+    database.let_role_write().await;
+    let postgres = Postgres::open(&config).await.unwrap();
     postgres.users().create_user(&user(), None).await.unwrap();
-    postgres.close().await;
-    run_sql(database.url(), format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
 
 /// A long transaction holds a table that the migration has to change.
@@ -103,7 +96,7 @@ async fn a_migration_waits_for_a_table_in_use_and_then_goes_on() {
         .await
         .unwrap();
     let impatient = whatif::config::Database {
-        timeout: std::time::Duration::from_millis(1_500),
+        timeout: std::time::Duration::from_secs(5),
         ..config(database.url())
     };
     let error = Postgres::open(&impatient).await.unwrap_err();

@@ -62,15 +62,37 @@ impl TestDatabase {
     pub async fn open(&self) -> Postgres {
         Postgres::open(&config(&self.url)).await.unwrap()
     }
+
+    /// Makes a role that may read and write the tables that are there, and nothing else; gone with the database.
+    pub async fn create_role(&self, attributes: &str) {
+        let role = &self.name;
+        run_sql(&self.server, format!("CREATE ROLE {role} LOGIN {attributes}")).await;
+    }
+
+    pub async fn let_role_write(&self) {
+        let tables = "ALL TABLES IN SCHEMA public";
+        let rights = "SELECT, INSERT, UPDATE, DELETE";
+        run_sql(&self.url, format!("GRANT {rights} ON {tables} TO {}", self.name)).await;
+    }
+
+    /// The same database for that role.
+    pub fn url_of_role(&self) -> String {
+        let options = PgConnectOptions::from_str(&self.url).unwrap().username(&self.name);
+        options.to_url_lossy().to_string()
+    }
 }
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let server = self.server.clone();
-        let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        let database = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        let role = format!("DROP ROLE IF EXISTS {}", self.name);
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(run_sql(&server, sql));
+            runtime.unwrap().block_on(async {
+                run_sql(&server, database).await;
+                run_sql(&server, role).await;
+            });
         });
         // A test that fails has more to say than this.
         let _ = dropped.join();
@@ -133,6 +155,22 @@ impl Server {
 
     /// Starts it, for the first time or again, and waits until it answers.
     pub async fn resume(&mut self) {
+        let options = PgConnectOptions::from_str(&self.url()).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let mut process = self.spawn();
+        while let Err(error) = options.connect().await {
+            let log = || std::fs::read_to_string(self.folder.path().join("log")).unwrap();
+            assert!(Instant::now() < deadline, "{error}\n{}", log());
+            // It refuses while children of a killed one are still there.
+            if process.try_wait().unwrap().is_some() {
+                process = self.spawn();
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        self.process = Some(process);
+    }
+
+    fn spawn(&self) -> Child {
         let mut postgres = command("postgres");
         postgres.arg("-D").arg(self.folder.path().join("data"));
         for setting in [
@@ -146,15 +184,7 @@ impl Server {
         let log = self.folder.path().join("log");
         let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
         postgres.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let mut postgres = tokio::process::Command::from(postgres);
-        self.process = Some(postgres.kill_on_drop(true).spawn().unwrap());
-        let options = PgConnectOptions::from_str(&self.url()).unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        while let Err(error) = options.connect().await {
-            let log = || std::fs::read_to_string(self.folder.path().join("log")).unwrap();
-            assert!(Instant::now() < deadline, "{error}\n{}", log());
-            sleep(Duration::from_millis(20)).await;
-        }
+        tokio::process::Command::from(postgres).kill_on_drop(true).spawn().unwrap()
     }
 
     pub async fn stop(&mut self, how: Stop) {
@@ -166,7 +196,6 @@ impl Server {
         };
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
         tokio::time::timeout(PATIENCE, process.wait()).await.expect("it ends").unwrap();
-        // Its children end by themselves; a new server refuses to start before that.
     }
 }
 
