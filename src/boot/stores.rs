@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
-use crate::config::{Config, Durability};
+use crate::config::{Config, Durability, database};
 use crate::storage::bus::ReplicaBus;
 use crate::storage::dynamodb::Dynamo;
 use crate::storage::embedded::{DiskLog, MemoryLog};
 use crate::storage::idempotency::AnswerStore;
 use crate::storage::log::LogStore;
+use crate::storage::postgres::Postgres;
 use crate::storage::redis::{Redis, RedisBus, RedisLog, Subscriptions};
 use crate::storage::sqlite::idempotency::SqliteAnswerStore;
 use crate::storage::sqlite::user::SqliteUserStore;
@@ -33,13 +34,24 @@ impl Stores {
     /// Opens every store and brings its schema up to date.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let dir = &config.data_dir;
-        let users = SqliteUserStore::open(dir).await.context("users.db")?;
-        let answers = SqliteAnswerStore::open(dir).await.context("answers.db")?;
+        let (users, answers) = open_users(config).await?;
         let dynamo = Dynamo::embedded(&dir.join("history.db")).await.context("history.db")?;
         dynamo.ensure_tables().await.context("history.db")?;
         let (log, bus) = open_log(config).await?;
-        Ok(Self { users: Arc::new(users), answers: Arc::new(answers), dynamo, log, bus })
+        Ok(Self { users, answers, dynamo, log, bus })
     }
+}
+
+/// PostgreSQL where it is configured, else files.
+async fn open_users(config: &Config) -> anyhow::Result<(Arc<dyn UserStore>, Arc<dyn AnswerStore>)> {
+    if config.database.url.is_some() {
+        let postgres = Postgres::open(&config.database).await.context("PostgreSQL")?;
+        return Ok((Arc::new(postgres.users()), Arc::new(postgres.answers())));
+    }
+    let dir = &config.data_dir;
+    let users = SqliteUserStore::open(dir).await.context("users.db")?;
+    let answers = SqliteAnswerStore::open(dir).await.context("answers.db")?;
+    Ok((Arc::new(users), Arc::new(answers)))
 }
 
 #[derive(Clone)]
@@ -72,13 +84,21 @@ impl Log {
 /// As [`start`].
 pub async fn migrate(config: &Config) -> anyhow::Result<Vec<String>> {
     let _lock = claim_data_dir(&config.data_dir)?;
-    let file = |name: &str| config.data_dir.join(name).display().to_string();
+    let file = |name: &&str| config.data_dir.join(name).display().to_string();
     Stores::open(config).await?.log.close().await;
-    let mut files = vec!["users.db", "answers.db", "history.db"];
+    let mut files = vec!["history.db"];
     if config.redis.url.is_none() {
         files.push("events.db");
     }
-    Ok(files.into_iter().map(file).collect())
+    let embedded = files.iter().map(file);
+    Ok(match &config.database.url {
+        Some(url) => {
+            let server = database::parse_url(url).map_err(anyhow::Error::msg)?;
+            let postgres = format!("PostgreSQL {}", database::place(&server));
+            std::iter::once(postgres).chain(embedded).collect()
+        }
+        None => ["users.db", "answers.db"].iter().map(file).chain(embedded).collect(),
+    })
 }
 
 /// Makes the data directory and takes it for this process.

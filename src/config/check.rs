@@ -2,6 +2,7 @@
 
 use secrecy::ExposeSecret;
 
+use super::database::parse_url;
 use super::{AppEnv, Config, ConfigError};
 
 /// HS256 wants a key at least as long as its output (RFC 7518, 3.2).
@@ -51,12 +52,53 @@ pub(super) fn rules(config: &Config) -> Result<(), ConfigError> {
     if !config.sockets.ping_interval.lt(&config.sockets.pong_timeout) {
         return broken("sockets.ping_interval", "must be shorter than sockets.pong_timeout");
     }
+    database(config)?;
     if config.env == AppEnv::Production {
         if config.auth.jwt_secret.is_none() {
             return broken("auth.jwt_secret", "must be set in production (JWT_SECRET)");
         }
         if config.server.origins.iter().any(|origin| origin == "*") {
             return broken("server.origins", "must name the allowed origins in production");
+        }
+    }
+    Ok(())
+}
+
+fn database(config: &Config) -> Result<(), ConfigError> {
+    let broken = |key, message: String| Err(ConfigError::Rule { key, message });
+    let database = &config.database;
+    for (key, url) in [("database.url", &database.url), ("database.read_url", &database.read_url)] {
+        if let Some(Err(wrong)) = url.as_ref().map(parse_url) {
+            return broken(key, wrong);
+        }
+    }
+    if database.url.is_none() {
+        return match database.read_url {
+            Some(_) => broken("database.read_url", "needs database.url (DATABASE_URL)".into()),
+            None => Ok(()),
+        };
+    }
+    // A secret made here would be another one on every replica: none could read another's tokens.
+    if config.auth.jwt_secret.is_none() {
+        let message =
+            "must be set when database.url is (JWT_SECRET): replicas share users, so they share it";
+        return broken("auth.jwt_secret", message.into());
+    }
+    if database.pool_size == 0 {
+        return broken("database.pool_size", "must be at least 1".into());
+    }
+    if database.pool_min > database.pool_size {
+        return broken("database.pool_min", "must be at most database.pool_size".into());
+    }
+    for (key, limit) in [
+        ("database.timeout", database.timeout),
+        ("database.acquire_timeout", database.acquire_timeout),
+        ("database.statement_timeout", database.statement_timeout),
+        ("database.lock_timeout", database.lock_timeout),
+    ] {
+        // Zero means "no limit" to the server, and less than a millisecond is zero to it.
+        if limit.as_millis() == 0 {
+            return broken(key, "must be at least 1ms".into());
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use config::{Environment, File, FileFormat};
 
+use super::database::{parse_url, place};
 use super::{Config, check};
 
 /// Names that operators expect, and the keys they stand for. A `WHATIF__…` name wins over them.
@@ -16,12 +17,16 @@ const CONVENTIONAL: &[(&str, &str)] = &[
     ("LOG_LEVEL", "log.level"),
     ("JWT_SECRET", "auth.jwt_secret"),
     ("REDIS_URL", "redis.url"),
+    ("DATABASE_URL", "database.url"),
+    ("DATABASE_READ_URL", "database.read_url"),
+    ("DATABASE_POOL_SIZE", "database.pool_size"),
     ("OPENAI_API_KEY", "providers.openai.api_key"),
     ("OPENAI_BASE_URL", "providers.openai.base_url"),
 ];
 
-/// Seconds as a bare number, as this conventional name has it.
-const JWT_EXPIRATION: &str = "JWT_EXPIRATION";
+/// Likewise, for durations: seconds as a bare number, as these names have it, or with a unit.
+const CONVENTIONAL_SECONDS: &[(&str, &str)] =
+    &[("JWT_EXPIRATION", "auth.access_ttl"), ("DATABASE_TIMEOUT", "database.timeout")];
 
 /// One line for the person who starts the process.
 #[derive(Debug, thiserror::Error)]
@@ -58,10 +63,11 @@ impl Outcome {
             .collect();
         format!(
             "configuration of {file} and the environment is valid\n\n\
-             users          SQLite in {dir}\n\
+             users          {users}\n\
              scenarios      embedded DynamoDB engine in {dir}\n\
              event log      {log}\n\
              text           {text}\n\n{config:#?}",
+            users = users(config),
             dir = config.data_dir.display(),
             log = match config.redis.servers() {
                 Ok(Some(servers)) => servers.to_string(),
@@ -69,6 +75,22 @@ impl Outcome {
             },
             text = text.join(", "),
         )
+    }
+}
+
+/// Where accounts and kept answers are.
+fn users(config: &Config) -> String {
+    let shown = |url| match parse_url(url) {
+        Ok(server) => place(&server),
+        // Refused when it was loaded.
+        Err(wrong) => wrong,
+    };
+    match (&config.database.url, &config.database.read_url) {
+        (None, _) => format!("SQLite in {}", config.data_dir.display()),
+        (Some(url), None) => format!("PostgreSQL at {}", shown(url)),
+        (Some(url), Some(read)) => {
+            format!("PostgreSQL at {}, read replica at {}", shown(url), shown(read))
+        }
     }
 }
 
@@ -97,12 +119,10 @@ pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Outco
             conventional = set(conventional, name, key, value)?;
         }
     }
-    if let Some(value) = read_variable(env, JWT_EXPIRATION)? {
-        let seconds: u64 = value.trim().parse().map_err(|_| ConfigError::Value {
-            origin: JWT_EXPIRATION.into(),
-            message: format!("`{value}` is not a number of seconds"),
-        })?;
-        conventional = set(conventional, JWT_EXPIRATION, "auth.access_ttl", format!("{seconds}s"))?;
+    for (name, key) in CONVENTIONAL_SECONDS {
+        if let Some(value) = read_variable(env, name)? {
+            conventional = set(conventional, name, key, duration(name, value.trim())?)?;
+        }
     }
     let ours: config::Map<String, String> =
         env.iter().filter(|(name, _)| name.starts_with("WHATIF__")).map(own).collect();
@@ -143,6 +163,19 @@ fn read_variable(
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text.trim_end().to_owned())),
         Err(error) => Err(ConfigError::File { path: path.clone(), cause: error.to_string() }),
+    }
+}
+
+fn duration(name: &str, value: &str) -> Result<String, ConfigError> {
+    if value.parse::<u64>().is_ok() {
+        return Ok(format!("{value}s"));
+    }
+    match humantime_serde::re::humantime::parse_duration(value) {
+        Ok(_) => Ok(value.to_owned()),
+        Err(_) => Err(ConfigError::Value {
+            origin: name.into(),
+            message: format!("`{value}` is not a number of seconds"),
+        }),
     }
 }
 
@@ -193,6 +226,7 @@ mod tests {
             ("PORT", "2222"),
             ("WHATIF__SERVER__PORT", "3333"),
             ("JWT_EXPIRATION", "60"),
+            ("DATABASE_TIMEOUT", "7"),
             ("WHATIF__SERVER__ORIGINS", "https://a.example,https://b.example"),
             ("WHATIF__INTERNAL__ENABLED", "false"),
         ]);
@@ -200,6 +234,7 @@ mod tests {
         assert_eq!(config.server.port, 3333);
         assert_eq!(config.log.level, "warn");
         assert_eq!(config.auth.access_ttl.as_secs(), 60);
+        assert_eq!(config.database.timeout.as_secs(), 7);
         assert_eq!(config.server.origins, ["https://a.example", "https://b.example"]);
         assert!(!config.internal.enabled);
     }
@@ -220,6 +255,28 @@ mod tests {
     }
 
     #[test]
+    fn a_database_is_told_without_its_password() {
+        let url = "postgres://ada:hush@db.example/whatif";
+        let held = file(&format!("{url}\n"));
+        let secret = "0123456789abcdef0123456789abcdef";
+        let vars = env(&[
+            ("DATABASE_URL_FILE", held.path().to_str().unwrap()),
+            ("DATABASE_READ_URL", "postgres://ada:hush@replica.example/whatif"),
+            ("DATABASE_POOL_SIZE", "7"),
+            ("DATABASE_TIMEOUT", "1500ms"),
+            ("JWT_SECRET", secret),
+        ]);
+        let outcome = load(Some(file("").path()), &vars).unwrap();
+        let database = &outcome.config.database;
+        assert_eq!(database.url.as_ref().unwrap().expose_secret(), url);
+        assert_eq!((database.pool_size, database.timeout.as_millis()), (7, 1_500));
+        let report = outcome.report();
+        let users =
+            "PostgreSQL at db.example:5432/whatif, read replica at replica.example:5432/whatif";
+        assert!(report.contains(users) && !report.contains("hush"), "{report}");
+    }
+
+    #[test]
     fn mistakes_are_named_in_one_line() {
         let cases = [
             ("unknown key", "[server]\nprot = 1\n", &[][..], "prot"),
@@ -231,6 +288,11 @@ mod tests {
             ("redis", "", &[("REDIS_URL", "http://localhost")], "redis.url"),
             ("lease", "[sessions]\nlease_renew = \"5s\"\n", &[], "sessions.lease_renew"),
             ("production", "", &[("APP_ENV", "production")], "auth.jwt_secret"),
+            ("no secret", "", &[("DATABASE_URL", "postgres://db/whatif")], "JWT_SECRET"),
+            ("no url", "", &[("DATABASE_READ_URL", "postgres://db/whatif")], "DATABASE_URL"),
+            ("bad url", "", &[("DATABASE_URL", "db.example")], "database.url"),
+            ("bad pool", "", &[("DATABASE_POOL_SIZE", "many")], "database.pool_size"),
+            ("bad timeout", "", &[("DATABASE_TIMEOUT", "soon")], "DATABASE_TIMEOUT"),
         ];
         for (name, toml, vars, expected) in cases {
             let error = load(Some(file(toml).path()), &env(vars)).unwrap_err().to_string();

@@ -1,10 +1,11 @@
 //! Configuration: `config.toml` < environment, read and checked once at start, handed down by section.
 //!
 //! Every key, its unit and its default stands in `config.toml` at the top of the repository; the defaults here are
-//! the same (a test compares them). `load.rs` reads and merges, `check.rs` holds the rules between keys, `redis.rs` reads
-//! Redis URLs.
+//! the same (a test compares them). `load.rs` reads and merges, `check.rs` holds the rules between keys; `database.rs`
+//! and `redis.rs` are sections with rules of their own.
 
 mod check;
+pub mod database;
 mod load;
 mod redis;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+pub use database::Database;
 pub use load::{ConfigError, Outcome, load};
 pub use redis::{InvalidUrl, Redis, Servers};
 
@@ -35,6 +37,7 @@ pub struct Config {
     pub internal: Internal,
     pub log: Log,
     pub auth: Auth,
+    pub database: Database,
     pub sockets: Sockets,
     pub sessions: Sessions,
     pub event_log: EventLog,
@@ -52,6 +55,7 @@ impl Default for Config {
             internal: Internal::default(),
             log: Log::default(),
             auth: Auth::default(),
+            database: Database::default(),
             sockets: Sockets::default(),
             sessions: Sessions::default(),
             event_log: EventLog::default(),

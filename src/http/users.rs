@@ -26,7 +26,7 @@ async fn me(
     State(state): State<AppState>,
     Authed(caller): Authed,
 ) -> Result<axum::Json<UserView>, ApiError> {
-    let user = state.users.find(caller.user).await?;
+    let user = state.users.profile(caller.user).await?;
     let user = user.ok_or_else(|| ServiceError::new(Code::UserNotFound, "no such user"))?;
     Ok(axum::Json(user.into()))
 }

@@ -123,6 +123,3 @@ impl NewClaim {
         }
     }
 }
-
-#[cfg(test)]
-pub(crate) mod contract;

@@ -8,6 +8,7 @@ pub mod dynamodb;
 pub mod embedded;
 pub mod idempotency;
 pub mod log;
+pub mod postgres;
 pub mod redis;
 pub mod scenario;
 pub mod sqlite;

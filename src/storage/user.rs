@@ -131,6 +131,12 @@ pub trait UserStore: Send + Sync + 'static {
 
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError>;
 
+    /// The user as it is shown, not as it is judged: perhaps as it was a moment ago, where others wrote since. What
+    /// was written through this store before is in it.
+    async fn find_profile(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        self.find_user(id).await
+    }
+
     async fn find_account(&self, email: &EmailKey) -> Result<Option<Account>, StoreError>;
 
     /// Replaces or adds the credential; `Ok(false)` if there is no such user.
@@ -171,6 +177,3 @@ pub trait UserStore: Send + Sync + 'static {
     /// Cheap round trip that tells whether the store answers.
     async fn probe(&self) -> Result<(), StoreError>;
 }
-
-#[cfg(test)]
-pub(crate) mod contract;

@@ -1,12 +1,15 @@
 //! The one integration test binary; a module per subject.
 
 mod accounts;
+mod accounts_store;
+mod answers_store;
 mod api;
 mod bus;
 mod history_store;
 mod log_store;
 mod openai;
 mod play;
+mod postgres;
 mod process;
 mod smoke;
 mod sockets;

@@ -16,6 +16,7 @@ use crate::storage::user::{Account, Credential, Login, Rotated, Rotation, UserSt
 pub(super) enum Job {
     Open(Box<User>, Credential, Reply<Opened>),
     FindUser(UserId, Reply<Option<User>>),
+    FindProfile(UserId, Reply<Option<User>>),
     FindAccount(EmailKey, Reply<Option<Account>>),
     SetCredential(UserId, Credential, Timestamp, Reply<bool>),
     CreateLogin(Box<Login>, Reply<()>),
@@ -59,6 +60,7 @@ impl Work for Accounts {
         match job {
             Job::Open(user, credential, reply) => reply.answer(self.open(&user, &credential).await),
             Job::FindUser(id, reply) => reply.answer(store.find_user(id).await),
+            Job::FindProfile(id, reply) => reply.answer(store.find_profile(id).await),
             Job::FindAccount(email, reply) => reply.answer(store.find_account(&email).await),
             Job::SetCredential(user, credential, now, reply) => {
                 reply.answer(store.set_credential(user, &credential, now).await)

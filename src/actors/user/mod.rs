@@ -223,6 +223,15 @@ impl UserHandle {
         self.database.call(|reply| AccountJob::FindUser(id, reply)).await
     }
 
+    /// The user as it is shown to itself: what other replicas changed in the last moments may be missing. Nothing is
+    /// to be allowed because of it.
+    ///
+    /// # Errors
+    /// `service_unavailable`, `timeout`.
+    pub async fn profile(&self, id: UserId) -> Result<Option<User>, ServiceError> {
+        self.database.call(|reply| AccountJob::FindProfile(id, reply)).await
+    }
+
     /// Who an access token speaks for. Asks nobody: costs microseconds, works while every store is down.
     ///
     /// # Errors

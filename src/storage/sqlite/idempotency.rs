@@ -13,7 +13,7 @@ use crate::storage::idempotency::{
     AnswerKey, AnswerStore, Begun, Fingerprint, Held, HeldState, NewClaim, Verdict,
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/answers");
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite/answers");
 
 #[derive(Debug, Clone)]
 pub struct SqliteAnswerStore {

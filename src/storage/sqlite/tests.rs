@@ -1,14 +1,12 @@
-//! The contracts on real files, and what only files can do wrong.
+//! What only files can do wrong. The contracts are in `tests/it/accounts_store.rs` and `answers_store.rs`.
 
 use std::fs;
 
-use super::idempotency::SqliteAnswerStore;
 use super::user::SqliteUserStore;
 use super::*;
 use crate::domain::ids::UserId;
 use crate::domain::user::{EmailKey, Role, User};
 use crate::storage::user::{Credential, PasswordScheme, UserStore};
-use crate::storage::{idempotency, user};
 
 fn ada() -> User {
     let now = Timestamp::from_second(1_800_000_000).unwrap();
@@ -21,20 +19,6 @@ fn ada() -> User {
         created_at: now,
         updated_at: now,
     }
-}
-
-#[tokio::test]
-async fn accounts_keep_the_contract() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = SqliteUserStore::open(folder.path()).await.unwrap();
-    user::contract::run(&store).await;
-}
-
-#[tokio::test]
-async fn answers_keep_the_contract() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = SqliteAnswerStore::open(folder.path()).await.unwrap();
-    idempotency::contract::run(&store).await;
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::storage::user::{
     Account, Credential, Login, PasswordScheme, Rotated, Rotation, TokenHash, UserStore,
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/users");
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite/users");
 
 #[derive(Debug, Clone)]
 pub struct SqliteUserStore {

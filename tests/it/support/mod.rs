@@ -2,6 +2,7 @@
 
 pub mod aimock;
 pub mod app;
+pub mod postgres;
 pub mod raw_http;
 pub mod redis;
 pub mod socket;

@@ -1,10 +1,10 @@
 //! What every back end of [`AnswerStore`] must do. Each calls [`run`] with an empty store.
 
 use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+use whatif::storage::idempotency::{AnswerKey, AnswerStore, Begun, Fingerprint, NewClaim};
 
-use super::*;
-
-pub(crate) async fn run(store: &dyn AnswerStore) {
+pub async fn run(store: &dyn AnswerStore) {
     store.probe().await.unwrap();
     answers(store).await;
     abandoned(store).await;

@@ -2,11 +2,14 @@
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
+use whatif::domain::ids::UserId;
+use whatif::domain::user::{EmailKey, LoginId, Role, User};
+use whatif::storage::StoreError;
+use whatif::storage::user::{
+    Credential, Login, PasswordScheme, Rotated, Rotation, TokenHash, UserStore,
+};
 
-use super::*;
-use crate::domain::user::Role;
-
-pub(crate) async fn run(store: &dyn UserStore) {
+pub async fn run(store: &dyn UserStore) {
     store.probe().await.unwrap();
     users(store).await;
     credentials_and_suspension(store).await;
@@ -61,6 +64,10 @@ fn rotation(login: &Login, from: u8, to: u8, second: i64) -> Rotation {
 async fn users(store: &dyn UserStore) {
     let ada = user(1, "Ada@Example.org");
     assert_eq!(store.find_user(ada.id).await.unwrap(), None);
+    assert_eq!(store.find_profile(ada.id).await.unwrap(), None);
+    for nobodys in ["", "a\0b@example.org", "'; DROP TABLE users; --"] {
+        assert_eq!(store.find_account(&EmailKey::new(nobodys)).await.unwrap(), None);
+    }
     assert_eq!(store.find_account(&EmailKey::new(&ada.email)).await.unwrap(), None);
     store.create_user(&ada, Some(&credential("one"))).await.unwrap();
     assert_eq!(store.find_user(ada.id).await.unwrap(), Some(ada.clone()), "as it was given");
@@ -101,6 +108,7 @@ async fn credentials_and_suspension(store: &dyn UserStore) {
     assert!(store.set_suspension(grace.id, Some(at(3)), at(4)).await.unwrap());
     let found = store.find_user(grace.id).await.unwrap().unwrap();
     assert_eq!((found.suspended_at, found.updated_at), (Some(at(3)), at(4)));
+    assert_eq!(store.find_profile(grace.id).await.unwrap(), Some(found), "written here");
     assert!(store.set_suspension(grace.id, None, at(5)).await.unwrap());
     let found = store.find_user(grace.id).await.unwrap().unwrap();
     assert_eq!((found.suspended_at, found.updated_at), (None, at(5)));
