@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
-use crate::config::{Config, Durability};
+use crate::config::{AppEnv, Config, Durability, DynamoEngine};
 use crate::storage::dynamodb::Dynamo;
+use crate::storage::dynamodb::tables::Deployment;
 use crate::storage::embedded::{DiskLog, MemoryLog};
 use crate::storage::idempotency::AnswerStore;
 use crate::storage::log::LogStore;
@@ -30,8 +31,15 @@ impl Stores {
         let dir = &config.data_dir;
         let users = SqliteUserStore::open(dir).await.context("users.db")?;
         let answers = SqliteAnswerStore::open(dir).await.context("answers.db")?;
-        let dynamo = Dynamo::embedded(&dir.join("history.db")).await.context("history.db")?;
-        dynamo.ensure_tables().await.context("history.db")?;
+        let dynamo = open_dynamo(config).await?;
+        // Where others depend on the tables, they are made when somebody means to.
+        let checked = match (config.dynamodb.engine(), config.env) {
+            (DynamoEngine::Embedded, _) | (_, AppEnv::Development) => {
+                dynamo.ensure_tables().await.map(drop)
+            }
+            _ => dynamo.check_tables().await,
+        };
+        checked.with_context(|| keeper_of_scenarios(config))?;
         let log = open_log(config)?;
         Ok(Self { users: Arc::new(users), answers: Arc::new(answers), dynamo, log })
     }
@@ -66,8 +74,38 @@ impl Log {
 pub async fn migrate(config: &Config) -> anyhow::Result<Vec<String>> {
     let _lock = claim_data_dir(&config.data_dir)?;
     let file = |name: &str| config.data_dir.join(name).display().to_string();
+    let tables = open_dynamo(config).await?.ensure_tables().await;
+    let tables = tables.with_context(|| keeper_of_scenarios(config))?;
     Stores::open(config).await?.log.close().await;
-    Ok(["users.db", "answers.db", "history.db", "events.db"].map(file).into())
+    let mut looked_at: Vec<_> = ["users.db", "answers.db", "events.db"].map(file).into();
+    match config.dynamodb.engine() {
+        DynamoEngine::Embedded => looked_at.push(file(HISTORY_FILE)),
+        _ => looked_at.extend(tables.into_iter().map(|name| format!("table {name}"))),
+    }
+    Ok(looked_at)
+}
+
+/// The tables of the configured deployment, for infrastructure code.
+pub fn print_tables(config: &Config) -> String {
+    format!("{:#}", Deployment::new(&config.dynamodb.table_prefix, config.env).print())
+}
+
+/// The embedded engine's, in the data directory.
+const HISTORY_FILE: &str = "history.db";
+
+async fn open_dynamo(config: &Config) -> anyhow::Result<Dynamo> {
+    let file = config.data_dir.join(HISTORY_FILE);
+    let opened = Dynamo::open(&config.dynamodb, config.env, &file).await;
+    opened.with_context(|| keeper_of_scenarios(config))
+}
+
+/// As an error message begins.
+fn keeper_of_scenarios(config: &Config) -> String {
+    match config.dynamodb.engine() {
+        DynamoEngine::Embedded => HISTORY_FILE.to_owned(),
+        DynamoEngine::Server { endpoint, .. } => format!("DynamoDB at {endpoint}"),
+        DynamoEngine::Aws { region, .. } => format!("DynamoDB in {region}"),
+    }
 }
 
 /// Makes the data directory and takes it for this process.

@@ -15,6 +15,14 @@ const CONVENTIONAL: &[(&str, &str)] = &[
     ("DATA_DIR", "data_dir"),
     ("LOG_LEVEL", "log.level"),
     ("JWT_SECRET", "auth.jwt_secret"),
+    ("AWS_DEFAULT_REGION", "dynamodb.region"),
+    ("AWS_REGION", "dynamodb.region"),
+    ("AWS_ENDPOINT_URL", "dynamodb.endpoint"),
+    ("AWS_ENDPOINT_URL_DYNAMODB", "dynamodb.endpoint"),
+    ("DYNAMODB_ENDPOINT", "dynamodb.endpoint"),
+    ("AWS_ACCESS_KEY_ID", "dynamodb.access_key_id"),
+    ("AWS_SECRET_ACCESS_KEY", "dynamodb.secret_access_key"),
+    ("AWS_SESSION_TOKEN", "dynamodb.session_token"),
     ("OPENAI_API_KEY", "providers.openai.api_key"),
     ("OPENAI_BASE_URL", "providers.openai.base_url"),
 ];
@@ -58,10 +66,11 @@ impl Outcome {
         format!(
             "configuration of {file} and the environment is valid\n\n\
              users          SQLite in {dir}\n\
-             scenarios      embedded DynamoDB engine in {dir}\n\
+             scenarios      {scenarios}\n\
              event log      {log:?} (embedded)\n\
              text           {text}\n\n{config:#?}",
             dir = config.data_dir.display(),
+            scenarios = config.dynamodb.describe(&config.data_dir),
             log = config.event_log.durability,
             text = text.join(", "),
         )
@@ -164,6 +173,7 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
+    use crate::config::DynamoEngine;
 
     fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
@@ -211,6 +221,25 @@ mod tests {
     }
 
     #[test]
+    fn the_names_of_aws_choose_the_engine_and_its_own_name_wins() {
+        let mut vars = env(&[
+            ("AWS_DEFAULT_REGION", "eu-west-1"),
+            ("AWS_REGION", "eu-central-1"),
+            ("AWS_ACCESS_KEY_ID", "AKIA"),
+            ("AWS_SECRET_ACCESS_KEY", "hush"),
+        ]);
+        let load = |vars: &BTreeMap<String, String>| {
+            load(Some(file("").path()), vars).unwrap().config.dynamodb
+        };
+        let aws = DynamoEngine::Aws { region: "eu-central-1", endpoint: None };
+        assert_eq!(load(&vars).engine(), aws);
+        assert_eq!(load(&vars).secret_access_key.unwrap().expose_secret(), "hush");
+        vars.insert("AWS_ENDPOINT_URL".into(), "http://127.0.0.1:4566".into());
+        vars.insert("DYNAMODB_ENDPOINT".into(), "http://127.0.0.1:8000".into());
+        assert_eq!(load(&vars).endpoint.unwrap(), "http://127.0.0.1:8000");
+    }
+
+    #[test]
     fn mistakes_are_named_in_one_line() {
         let cases = [
             ("unknown key", "[server]\nprot = 1\n", &[][..], "prot"),
@@ -220,6 +249,8 @@ mod tests {
             ("unknown variable", "", &[("WHATIF__SERVER__PROT", "1")], "prot"),
             ("short secret", "", &[("JWT_SECRET", "short")], "auth.jwt_secret"),
             ("lease", "[sessions]\nlease_renew = \"5s\"\n", &[], "sessions.lease_renew"),
+            ("half a key", "", &[("AWS_ACCESS_KEY_ID", "AKIA")], "dynamodb.secret_access_key"),
+            ("endpoint", "", &[("DYNAMODB_ENDPOINT", "localhost:8000")], "dynamodb.endpoint"),
             ("production", "", &[("APP_ENV", "production")], "auth.jwt_secret"),
         ];
         for (name, toml, vars, expected) in cases {

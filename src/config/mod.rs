@@ -4,6 +4,7 @@
 //! the same (a test compares them). `load.rs` reads and merges, `check.rs` holds the rules between keys.
 
 mod check;
+mod dynamodb;
 mod load;
 
 use std::net::IpAddr;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+pub use dynamodb::{DynamoDb, DynamoEngine};
 pub use load::{ConfigError, Outcome, load};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -35,6 +37,7 @@ pub struct Config {
     pub sockets: Sockets,
     pub sessions: Sessions,
     pub event_log: EventLog,
+    pub dynamodb: DynamoDb,
     pub circuits: Circuits,
     pub providers: Providers,
 }
@@ -51,6 +54,7 @@ impl Default for Config {
             sockets: Sockets::default(),
             sessions: Sessions::default(),
             event_log: EventLog::default(),
+            dynamodb: DynamoDb::default(),
             circuits: Circuits::default(),
             providers: Providers::default(),
         }
