@@ -10,7 +10,9 @@ use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{
     BehaviorVersion, Builder, Credentials, ProvideCredentials, Region,
-    StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
+    StalledStreamProtectionConfig,
+    retry::{RetryConfig, RetryPartition},
+    timeout::TimeoutConfig,
 };
 use secrecy::ExposeSecret;
 
