@@ -14,17 +14,21 @@ use super::proxy::{Fate, Proxy};
 use super::servers::{config, dynoxide, moto, ready};
 use super::{created, scenario, scene, time, user};
 
-/// A store behind a proxy in front of `upstream`, in a hurry.
-async fn behind(upstream: &str) -> (Proxy, Dynamo, DynamoScenarios, DynamoDb) {
+const HURRIED: Duration = Duration::from_secs(2);
+/// For a server that has other tests to serve, one request at a time.
+const PATIENT: Duration = Duration::from_secs(15);
+
+/// A store behind a proxy in front of `upstream`, and how long one of its attempts may take.
+async fn behind(
+    upstream: &str,
+    attempt_timeout: Duration,
+) -> (Proxy, Dynamo, DynamoScenarios, DynamoDb) {
     let proxy = Proxy::start(upstream).await;
     // Made in peace.
     let patient = config(proxy.url());
     ready(&patient).await;
-    let config = DynamoDb {
-        attempt_timeout: Duration::from_secs(2),
-        operation_timeout: Duration::from_secs(5),
-        ..patient
-    };
+    let operation_timeout = attempt_timeout * 5 / 2;
+    let config = DynamoDb { attempt_timeout, operation_timeout, ..patient };
     let dynamo = super::servers::open(&config).await;
     let store = dynamo.scenarios();
     (proxy, dynamo, store, config)
@@ -38,7 +42,7 @@ const THROTTLING: [Fate; 3] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn throttling_that_passes_is_not_seen_and_throttling_that_stays_is_said() {
-    let (proxy, _dynamo, store, _) = behind(&dynoxide()).await;
+    let (proxy, _dynamo, store, _) = behind(&dynoxide(), HURRIED).await;
     let made = created(&store, user(), 1).await;
     let mut number = 0;
     let cancelled = ["ThrottlingError", "TransactionConflict", "ProvisionedThroughputExceeded"];
@@ -69,7 +73,7 @@ async fn throttling_that_passes_is_not_seen_and_throttling_that_stays_is_said() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_batch_gives_back_is_asked_for_again() {
-    let (proxy, _dynamo, store, _) = behind(&dynoxide()).await;
+    let (proxy, _dynamo, store, _) = behind(&dynoxide(), HURRIED).await;
     let owner = user();
     for second in 1..=4 {
         created(&store, owner, second).await;
@@ -101,7 +105,7 @@ async fn what_a_batch_gives_back_is_asked_for_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_goes_away_is_unavailable_and_back_by_itself() {
-    let (mut proxy, _dynamo, store, config) = behind(&dynoxide()).await;
+    let (mut proxy, _dynamo, store, config) = behind(&dynoxide(), HURRIED).await;
     let made = created(&store, user(), 1).await;
     let first = scene(made.id, 1, None, "Text");
     for _ in 0..2 {
@@ -124,7 +128,7 @@ async fn a_server_that_goes_away_is_unavailable_and_back_by_itself() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_server_costs_a_bounded_wait() {
-    let (proxy, _dynamo, _, config) = behind(&dynoxide()).await;
+    let (proxy, _dynamo, _, config) = behind(&dynoxide(), HURRIED).await;
     let config = DynamoDb {
         attempt_timeout: Duration::from_millis(200),
         operation_timeout: Duration::from_millis(500),
@@ -145,7 +149,7 @@ async fn a_slow_server_costs_a_bounded_wait() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_operator_has_to_mend_is_said() {
-    let (proxy, _dynamo, store, _) = behind(&dynoxide()).await;
+    let (proxy, _dynamo, store, _) = behind(&dynoxide(), HURRIED).await;
     for (code, said) in [
         ("AccessDeniedException", "unavailable: access denied: AccessDeniedException"),
         ("UnrecognizedClientException", "unavailable: access denied: Unrecog"),
@@ -162,8 +166,13 @@ async fn what_an_operator_has_to_mend_is_said() {
 }
 
 /// Every write, each done by the server whose answer is then lost `times` times on its way.
-async fn writes_without_answers(upstream: &str, fate: Fate, times: usize) {
-    let (proxy, _dynamo, store, _) = behind(upstream).await;
+async fn writes_without_answers(
+    upstream: &str,
+    fate: Fate,
+    times: usize,
+    attempt_timeout: Duration,
+) {
+    let (proxy, _dynamo, store, _) = behind(upstream, attempt_timeout).await;
     let made = scenario(user(), 1);
     let lose = |operation| proxy.next(times, operation, fate.clone());
     let once_more = |seen: &str| assert!(proxy.seen(seen) > times, "{seen} was not repeated");
@@ -208,24 +217,25 @@ async fn writes_without_answers(upstream: &str, fate: Fate, times: usize) {
 /// Told by the transaction's token.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_whose_answer_is_lost_is_done_once_and_acknowledged() {
-    writes_without_answers(&dynoxide(), Fate::AnswerLost, 2).await;
+    writes_without_answers(&dynoxide(), Fate::AnswerLost, 2, PATIENT).await;
 }
 
 /// This server forgets the token, as any does after some minutes: told by what is stored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_whose_answer_is_lost_is_recognised_without_its_token() {
-    writes_without_answers(&moto(), Fate::AnswerLost, 2).await;
+    writes_without_answers(&moto(), Fate::AnswerLost, 2, PATIENT).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_whose_answer_comes_too_late_is_done_once_and_acknowledged() {
-    writes_without_answers(&dynoxide(), Fate::AnswerLate(Duration::from_secs(20)), 1).await;
+    writes_without_answers(&dynoxide(), Fate::AnswerLate(Duration::from_secs(20)), 1, HURRIED)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_never_gets_an_answer_fails_and_may_be_repeated() {
     for upstream in [dynoxide(), moto()] {
-        let (proxy, _dynamo, store, _) = behind(&upstream).await;
+        let (proxy, _dynamo, store, _) = behind(&upstream, PATIENT).await;
         let made = created(&store, user(), 1).await;
         let first = scene(made.id, 1, None, "Text");
         proxy.next(usize::MAX, "TransactWriteItems", Fate::AnswerLost);
