@@ -40,7 +40,11 @@ enum Command {
     /// Print the API's description (OpenAPI 3.1, JSON).
     Openapi,
     /// Bring the stores' schemas up to date and exit.
-    Migrate,
+    Migrate {
+        /// Print DynamoDB's tables as JSON (CloudFormation's properties) and touch nothing.
+        #[arg(long)]
+        print_tables: bool,
+    },
     /// Ask a running server whether it is ready; exit code 0 if it is.
     #[command(hide = true)]
     Health {
@@ -112,7 +116,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             println!("{}", http::openapi().to_pretty_json()?);
             Ok(())
         }
-        Command::Migrate => {
+        Command::Migrate { print_tables: true } => {
+            println!("{}", boot::print_tables(&load()?.config));
+            Ok(())
+        }
+        Command::Migrate { print_tables: false } => {
             let config = load()?.config;
             telemetry::init_logs(&config.log)?;
             for store in boot::migrate(&config).await? {

@@ -28,7 +28,7 @@ use crate::telemetry;
 use listen::{bind, bind_internal, serve};
 use stores::{Log, Stores, claim_data_dir};
 
-pub use stores::migrate;
+pub use stores::{migrate, print_tables};
 
 /// A replica that serves.
 pub struct Replica {

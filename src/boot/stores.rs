@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
-use crate::config::{Config, Durability, database};
+use crate::config::{AppEnv, Config, Durability, DynamoEngine, database};
 use crate::storage::bus::ReplicaBus;
 use crate::storage::dynamodb::Dynamo;
+use crate::storage::dynamodb::tables::Deployment;
 use crate::storage::embedded::{DiskLog, MemoryLog};
 use crate::storage::idempotency::AnswerStore;
 use crate::storage::log::LogStore;
@@ -33,10 +34,16 @@ pub(super) struct Stores {
 impl Stores {
     /// Opens every store and brings its schema up to date.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let dir = &config.data_dir;
         let (users, answers) = open_users(config).await?;
-        let dynamo = Dynamo::embedded(&dir.join("history.db")).await.context("history.db")?;
-        dynamo.ensure_tables().await.context("history.db")?;
+        let dynamo = open_dynamo(config).await?;
+        // Where others depend on the tables, they are made when somebody means to.
+        let checked = match (config.dynamodb.engine(), config.env) {
+            (DynamoEngine::Embedded, _) | (_, AppEnv::Development) => {
+                dynamo.ensure_tables().await.map(drop)
+            }
+            _ => dynamo.check_tables().await,
+        };
+        checked.with_context(|| keeper_of_scenarios(config))?;
         let (log, bus) = open_log(config).await?;
         Ok(Self { users, answers, dynamo, log, bus })
     }
@@ -84,21 +91,48 @@ impl Log {
 /// As [`start`].
 pub async fn migrate(config: &Config) -> anyhow::Result<Vec<String>> {
     let _lock = claim_data_dir(&config.data_dir)?;
-    let file = |name: &&str| config.data_dir.join(name).display().to_string();
+    let file = |name: &str| config.data_dir.join(name).display().to_string();
+    let tables = open_dynamo(config).await?.ensure_tables().await;
+    let tables = tables.with_context(|| keeper_of_scenarios(config))?;
     Stores::open(config).await?.log.close().await;
-    let mut files = vec!["history.db"];
-    if config.redis.url.is_none() {
-        files.push("events.db");
-    }
-    let embedded = files.iter().map(file);
-    Ok(match &config.database.url {
+    let mut looked_at = match &config.database.url {
         Some(url) => {
             let server = database::parse_url(url).map_err(anyhow::Error::msg)?;
-            let postgres = format!("PostgreSQL {}", database::place(&server));
-            std::iter::once(postgres).chain(embedded).collect()
+            vec![format!("PostgreSQL {}", database::place(&server))]
         }
-        None => ["users.db", "answers.db"].iter().map(file).chain(embedded).collect(),
-    })
+        None => ["users.db", "answers.db"].map(file).into(),
+    };
+    match config.dynamodb.engine() {
+        DynamoEngine::Embedded => looked_at.push(file(HISTORY_FILE)),
+        _ => looked_at.extend(tables.into_iter().map(|name| format!("table {name}"))),
+    }
+    if config.redis.url.is_none() {
+        looked_at.push(file("events.db"));
+    }
+    Ok(looked_at)
+}
+
+/// The tables of the configured deployment, for infrastructure code.
+pub fn print_tables(config: &Config) -> String {
+    format!("{:#}", Deployment::new(&config.dynamodb.table_prefix, config.env).print())
+}
+
+/// The embedded engine's, in the data directory.
+const HISTORY_FILE: &str = "history.db";
+
+async fn open_dynamo(config: &Config) -> anyhow::Result<Dynamo> {
+    let file = config.data_dir.join(HISTORY_FILE);
+    let opened = Dynamo::open(&config.dynamodb, config.env, &file).await;
+    opened.with_context(|| keeper_of_scenarios(config))
+}
+
+/// As an error message begins.
+fn keeper_of_scenarios(config: &Config) -> String {
+    match config.dynamodb.engine() {
+        DynamoEngine::Embedded => HISTORY_FILE.to_owned(),
+        DynamoEngine::Server { endpoint, .. } => format!("DynamoDB at {endpoint}"),
+        DynamoEngine::Aws { region, .. } => format!("DynamoDB in {region}"),
+    }
 }
 
 /// Makes the data directory and takes it for this process.

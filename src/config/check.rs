@@ -27,6 +27,7 @@ pub(super) fn rules(config: &Config) -> Result<(), ConfigError> {
     if config.auth.hashing_workers == 0 {
         return broken("auth.hashing_workers", "must be at least 1");
     }
+    config.dynamodb.check()?;
     let ratio = config.circuits.failure_ratio;
     if !(ratio > 0.0 && ratio <= 1.0) {
         return broken("circuits.failure_ratio", "must be above 0 and at most 1");

@@ -20,6 +20,14 @@ const CONVENTIONAL: &[(&str, &str)] = &[
     ("DATABASE_URL", "database.url"),
     ("DATABASE_READ_URL", "database.read_url"),
     ("DATABASE_POOL_SIZE", "database.pool_size"),
+    ("AWS_DEFAULT_REGION", "dynamodb.region"),
+    ("AWS_REGION", "dynamodb.region"),
+    ("AWS_ENDPOINT_URL", "dynamodb.endpoint"),
+    ("AWS_ENDPOINT_URL_DYNAMODB", "dynamodb.endpoint"),
+    ("DYNAMODB_ENDPOINT", "dynamodb.endpoint"),
+    ("AWS_ACCESS_KEY_ID", "dynamodb.access_key_id"),
+    ("AWS_SECRET_ACCESS_KEY", "dynamodb.secret_access_key"),
+    ("AWS_SESSION_TOKEN", "dynamodb.session_token"),
     ("OPENAI_API_KEY", "providers.openai.api_key"),
     ("OPENAI_BASE_URL", "providers.openai.base_url"),
 ];
@@ -64,15 +72,15 @@ impl Outcome {
         format!(
             "configuration of {file} and the environment is valid\n\n\
              users          {users}\n\
-             scenarios      embedded DynamoDB engine in {dir}\n\
+             scenarios      {scenarios}\n\
              event log      {log}\n\
              text           {text}\n\n{config:#?}",
             users = users(config),
-            dir = config.data_dir.display(),
             log = match config.redis.servers() {
                 Ok(Some(servers)) => servers.to_string(),
                 _ => format!("{:?} (embedded)", config.event_log.durability),
             },
+            scenarios = config.dynamodb.describe(&config.data_dir),
             text = text.join(", "),
         )
     }
@@ -201,6 +209,7 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
+    use crate::config::DynamoEngine;
 
     fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
@@ -277,6 +286,25 @@ mod tests {
     }
 
     #[test]
+    fn the_names_of_aws_choose_the_engine_and_its_own_name_wins() {
+        let mut vars = env(&[
+            ("AWS_DEFAULT_REGION", "eu-west-1"),
+            ("AWS_REGION", "eu-central-1"),
+            ("AWS_ACCESS_KEY_ID", "AKIA"),
+            ("AWS_SECRET_ACCESS_KEY", "hush"),
+        ]);
+        let load = |vars: &BTreeMap<String, String>| {
+            load(Some(file("").path()), vars).unwrap().config.dynamodb
+        };
+        let aws = DynamoEngine::Aws { region: "eu-central-1", endpoint: None };
+        assert_eq!(load(&vars).engine(), aws);
+        assert_eq!(load(&vars).secret_access_key.unwrap().expose_secret(), "hush");
+        vars.insert("AWS_ENDPOINT_URL".into(), "http://127.0.0.1:4566".into());
+        vars.insert("DYNAMODB_ENDPOINT".into(), "http://127.0.0.1:8000".into());
+        assert_eq!(load(&vars).endpoint.unwrap(), "http://127.0.0.1:8000");
+    }
+
+    #[test]
     fn mistakes_are_named_in_one_line() {
         let cases = [
             ("unknown key", "[server]\nprot = 1\n", &[][..], "prot"),
@@ -287,6 +315,8 @@ mod tests {
             ("short secret", "", &[("JWT_SECRET", "short")], "auth.jwt_secret"),
             ("redis", "", &[("REDIS_URL", "http://localhost")], "redis.url"),
             ("lease", "[sessions]\nlease_renew = \"5s\"\n", &[], "sessions.lease_renew"),
+            ("half a key", "", &[("AWS_ACCESS_KEY_ID", "AKIA")], "dynamodb.secret_access_key"),
+            ("endpoint", "", &[("DYNAMODB_ENDPOINT", "localhost:8000")], "dynamodb.endpoint"),
             ("production", "", &[("APP_ENV", "production")], "auth.jwt_secret"),
             ("no secret", "", &[("DATABASE_URL", "postgres://db/whatif")], "JWT_SECRET"),
             ("no url", "", &[("DATABASE_READ_URL", "postgres://db/whatif")], "DATABASE_URL"),

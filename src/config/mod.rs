@@ -1,11 +1,12 @@
 //! Configuration: `config.toml` < environment, read and checked once at start, handed down by section.
 //!
 //! Every key, its unit and its default stands in `config.toml` at the top of the repository; the defaults here are
-//! the same (a test compares them). `load.rs` reads and merges, `check.rs` holds the rules between keys; `database.rs`
-//! and `redis.rs` are sections with rules of their own.
+//! the same (a test compares them). `load.rs` reads and merges, `check.rs` holds the rules between keys;
+//! `database.rs`, `dynamodb.rs` and `redis.rs` are sections with rules of their own.
 
 mod check;
 pub mod database;
+mod dynamodb;
 mod load;
 mod redis;
 
@@ -17,6 +18,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use database::Database;
+pub use dynamodb::{DynamoDb, DynamoEngine};
 pub use load::{ConfigError, Outcome, load};
 pub use redis::{InvalidUrl, Redis, Servers};
 
@@ -42,6 +44,7 @@ pub struct Config {
     pub sessions: Sessions,
     pub event_log: EventLog,
     pub redis: Redis,
+    pub dynamodb: DynamoDb,
     pub circuits: Circuits,
     pub providers: Providers,
 }
@@ -60,6 +63,7 @@ impl Default for Config {
             sessions: Sessions::default(),
             event_log: EventLog::default(),
             redis: Redis::default(),
+            dynamodb: DynamoDb::default(),
             circuits: Circuits::default(),
             providers: Providers::default(),
         }

@@ -3,6 +3,10 @@
 //! [`contract`] makes its own users and ids, so it can run on a store that others use at the same time.
 
 mod embedded;
+mod faults;
+mod outage;
+mod proxy;
+mod servers;
 
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -290,13 +294,18 @@ async fn keeps_large_scenes_whole(store: &dyn ScenarioStore) {
     let changed = Scene { text: large.replacen("Rome", "Roma", 1), ..stored };
     let refused = store.put_scene(&changed).await;
     assert!(matches!(refused, Err(StoreError::Conflict(_))), "{refused:?}");
-    let huge = scene(made.id, 4, Some(3), &"x".repeat(4_000_000));
-    let refused = store.put_scene(&huge).await;
-    assert!(
-        matches!(refused, Err(StoreError::TooLarge { size_bytes, max_bytes }) if size_bytes > max_bytes),
-        "{refused:?}"
-    );
-    assert_eq!(store.find_scenario(made.id).await.unwrap().unwrap().scene_count, 3);
+    // Nearly as large as can be, and a little larger: nothing of that is left.
+    store.put_scene(&scene(made.id, 4, Some(3), &"x".repeat(1_000_000))).await.unwrap();
+    for size in [1024 * 1024, 4_000_000] {
+        let huge = scene(made.id, 5, Some(4), &"x".repeat(size));
+        let refused = store.put_scene(&huge).await;
+        assert!(
+            matches!(refused, Err(StoreError::TooLarge { size_bytes, max_bytes }) if size_bytes > max_bytes),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(numbers(&store.list_scenes(made.id).await.unwrap()), [1, 2, 3, 4]);
+    assert_eq!(store.find_scenario(made.id).await.unwrap().unwrap().scene_count, 4);
 }
 
 async fn moves_the_current_scene(store: &dyn ScenarioStore) {

@@ -9,6 +9,7 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, Delete, DeleteRequest, KeysAndAttributes, Put, TransactWriteItem, Update,
     WriteRequest,
 };
+use uuid::Uuid;
 
 use super::failure::{Attempts, WriteError, incomplete, store_error, write};
 use super::item::Item;
@@ -27,6 +28,8 @@ pub(super) type ItemPage = (Vec<Item>, Option<Item>);
 pub(super) struct Access {
     pub(super) client: Client,
     pub(super) table: String,
+    /// Tries at writes that meet others and at the rest of a batch, the first included.
+    pub(super) contended_attempts: u32,
 }
 
 impl Access {
@@ -44,7 +47,7 @@ impl Access {
         let request = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true);
         let request = request.build().map_err(incomplete)?;
         let mut rest = HashMap::from([(self.table.clone(), request)]);
-        let (mut items, mut attempts) = (Vec::new(), Attempts::default());
+        let (mut items, mut attempts) = (Vec::new(), self.attempts());
         loop {
             let request = self.client.batch_get_item().set_request_items(Some(rest));
             let found = request.send().await.map_err(store_error)?;
@@ -74,7 +77,7 @@ impl Access {
 
     async fn batch_write(&self, writes: Vec<WriteRequest>) -> Result<(), StoreError> {
         let mut rest = HashMap::from([(self.table.clone(), writes)]);
-        let mut attempts = Attempts::default();
+        let mut attempts = self.attempts();
         loop {
             let request = self.client.batch_write_item().set_request_items(Some(rest));
             match request.send().await.map_err(store_error)?.unprocessed_items {
@@ -100,10 +103,21 @@ impl Access {
         Ok((page.items.unwrap_or_default(), page.last_evaluated_key))
     }
 
-    /// All or nothing.
+    pub(super) fn attempts(&self) -> Attempts {
+        Attempts::new(self.contended_attempts)
+    }
+
+    /// All or nothing. One token for all attempts: a server that has done it says so again, whichever answer was lost
+    /// on its way. Servers remember tokens for minutes and some not at all, so the conditions of `actions` have to
+    /// tell a repetition too.
     pub(super) async fn transact(&self, actions: Vec<TransactWriteItem>) -> Result<(), WriteError> {
-        write(|| {
-            self.client.transact_write_items().set_transact_items(Some(actions.clone())).send()
+        let token = Uuid::new_v4().to_string();
+        write(self.attempts(), || {
+            self.client
+                .transact_write_items()
+                .client_request_token(&token)
+                .set_transact_items(Some(actions.clone()))
+                .send()
         })
         .await?;
         Ok(())

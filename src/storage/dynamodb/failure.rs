@@ -1,21 +1,20 @@
 //! What a failed SDK call means, and trying again when writers meet.
 //!
 //! The SDK retries throttled and broken calls by itself. It does not retry a transaction that lost against another
-//! one; [`write`] does.
+//! one; [`write`] does. Whatever the server says goes to the log, never to a client.
 
 use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::error::{BuildError, DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::error::{BuildError, ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use tokio::time::sleep;
 
 use crate::storage::StoreError;
 
-/// Attempts at a write that meets other writers, the first included: about two seconds in the worst case.
-const ATTEMPTS: u32 = 9;
+/// Bounds of the pauses between attempts: nine of them take about a second, two at most.
 const FIRST_WAIT: Duration = Duration::from_millis(16);
 const LONGEST_WAIT: Duration = Duration::from_millis(512);
 
@@ -73,10 +72,12 @@ impl Classify for TransactWriteItemsError {
         if codes.contains(&"TransactionConflict") {
             return Some(Failure::Contended("too many writers at once"));
         }
-        codes
-            .iter()
-            .any(|code| is_throttling(code))
-            .then_some(Failure::Contended("out of capacity"))
+        if codes.iter().any(|code| is_throttling(code)) {
+            return Some(Failure::Contended("out of capacity"));
+        }
+        codes.contains(&"ValidationError").then(|| {
+            Failure::Final(WriteError::Store(invalid("a transaction", cancelled.message())))
+        })
     }
 }
 
@@ -88,18 +89,23 @@ fn is_throttling(code: &str) -> bool {
             | "Throttling"
             | "ProvisionedThroughputExceededException"
             | "ProvisionedThroughputExceeded"
+            | "RequestThrottled"
+            | "ThrottledException"
+            | "TooManyRequestsException"
             | "RequestLimitExceeded"
             | "LimitExceededException"
     )
 }
 
 /// Does a conditional write, again (with growing, random pauses) as long as other writers stand in its way.
-pub(super) async fn write<T, E, F>(mut attempt: impl FnMut() -> F) -> Result<T, WriteError>
+pub(super) async fn write<T, E, F>(
+    mut attempts: Attempts,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, WriteError>
 where
     F: Future<Output = Result<T, SdkError<E>>> + Send,
     E: Classify + ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
-    let mut attempts = Attempts::default();
     loop {
         let error = match attempt().await {
             Ok(done) => return Ok(done),
@@ -132,20 +138,28 @@ where
 }
 
 /// Tries at something that others may stand in the way of.
-#[derive(Debug, Default)]
-pub(super) struct Attempts(u32);
+#[derive(Debug)]
+pub(super) struct Attempts {
+    made: u32,
+    at_most: u32,
+}
 
 impl Attempts {
+    /// `at_most` counts the first one.
+    pub(super) fn new(at_most: u32) -> Self {
+        Self { made: 0, at_most }
+    }
+
     /// Waits before the next one: anything up to a bound that doubles.
     ///
     /// # Errors
     /// [`StoreError::Throttled`] once there have been enough.
     pub(super) async fn again(&mut self, reason: &str) -> Result<(), StoreError> {
-        self.0 += 1;
-        if self.0 == ATTEMPTS {
+        self.made += 1;
+        if self.made >= self.at_most {
             return Err(throttled(reason));
         }
-        let bound = FIRST_WAIT.saturating_mul(1 << self.0).min(LONGEST_WAIT);
+        let bound = FIRST_WAIT.saturating_mul(1 << self.made.min(16)).min(LONGEST_WAIT);
         sleep(bound.mul_f64(rand::random())).await;
         Ok(())
     }
@@ -160,30 +174,69 @@ pub(super) fn store_error<E>(error: SdkError<E>) -> StoreError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
-    match error.code() {
-        Some(code) if is_throttling(code) => throttled(code),
-        Some(code) => {
-            StoreError::Unavailable(format!("{code}: {}", error.message().unwrap_or_default()))
+    let Some(code) = error.code() else { return unanswered(&error) };
+    let message = error.message().unwrap_or_default();
+    match code {
+        _ if is_throttling(code) => throttled(code),
+        "ResourceNotFoundException" => {
+            StoreError::Unavailable(format!("a table is missing, run `whatif migrate`: {message}"))
         }
-        // Never the error's own text: it quotes the raw answer, and with it what people wrote.
-        None => StoreError::Unavailable(match &error {
-            SdkError::TimeoutError(_) => "no answer in time".to_owned(),
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => {
-                "no connection in time".to_owned()
-            }
-            SdkError::DispatchFailure(failure) => failure.as_connector_error().map_or_else(
-                || "no connection".to_owned(),
-                |cause| format!("no connection: {}", DisplayErrorContext(cause)),
-            ),
-            SdkError::ServiceError(answer) => {
-                format!("status {} without a readable error", answer.raw().status().as_u16())
-            }
-            SdkError::ResponseError(answer) => {
-                format!("status {} with an unreadable body", answer.raw().status().as_u16())
-            }
-            _ => "the request could not be made".to_owned(),
-        }),
+        "AccessDeniedException"
+        | "ExpiredTokenException"
+        | "IncompleteSignatureException"
+        | "InvalidSignatureException"
+        | "MissingAuthenticationTokenException"
+        | "UnrecognizedClientException" => {
+            StoreError::Unavailable(format!("access denied: {code}: {message}"))
+        }
+        "ValidationException" | "SerializationException" => invalid(code, error.message()),
+        _ => StoreError::Unavailable(format!("{code}: {message}")),
     }
+}
+
+/// The server is well and the request is not: a table of another make, or a mistake in this code. Trying again is
+/// pointless, and the circuit need not hear of it.
+fn invalid(what: &str, message: Option<&str>) -> StoreError {
+    StoreError::Corrupt(format!("refused as invalid: {what}: {}", message.unwrap_or_default()))
+}
+
+/// No error of the API's came back. Never the error's own text where there was an answer: it quotes the raw one, and
+/// with it what people wrote.
+fn unanswered<E: Error + Send + Sync + 'static>(error: &SdkError<E>) -> StoreError {
+    StoreError::Unavailable(match error {
+        SdkError::TimeoutError(_) => "no answer in time".to_owned(),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+            "no connection in time".to_owned()
+        }
+        SdkError::DispatchFailure(failure) => failure.as_connector_error().map_or_else(
+            || "no connection".to_owned(),
+            |cause| format!("no connection: {}", chain(cause)),
+        ),
+        SdkError::ServiceError(answer) => {
+            format!("status {} without a readable error", answer.raw().status().as_u16())
+        }
+        SdkError::ResponseError(answer) => {
+            format!("status {} with an unreadable body", answer.raw().status().as_u16())
+        }
+        SdkError::ConstructionFailure(_) => {
+            let cause = error.source().map(chain).unwrap_or_default();
+            format!("the request could not be made: {cause}")
+        }
+        _ => "the request failed".to_owned(),
+    })
+}
+
+/// An error and what caused it, in one line.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    // Some have several lines of their own.
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A request without one of its required parts: a mistake in this code, kept from being a panic.

@@ -1,10 +1,11 @@
 //! DynamoDB repositories on the AWS SDK: against AWS, a compatible server, or the engine in this process.
 //!
-//! Here: how a client is built. [`Dynamo`] is made once by boot and handed to the repositories, which never learn
-//! what answers them: only `engine` knows the embedded engine, and only as something that answers the SDK's
-//! HTTP requests. Nothing here reads the environment, a profile or the instance metadata service.
+//! [`Dynamo`] is made once by boot, from the configuration, and handed to the repositories, which never learn what
+//! answers them: only `connect` knows the three, and only `engine` the one in this process, as something that answers
+//! the SDK's HTTP requests.
 
 mod access;
+mod connect;
 mod engine;
 mod failure;
 mod item;
@@ -17,111 +18,95 @@ pub mod tables;
 mod tests;
 
 use std::path::Path;
-use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::{
-    self, BehaviorVersion, Credentials, Region, StalledStreamProtectionConfig, retry::RetryConfig,
-    timeout::TimeoutConfig,
-};
 
 use self::access::Access;
 use self::engine::Engine;
+use self::tables::{Deployment, TablesError};
 use super::StoreError;
+use crate::config::{AppEnv, DynamoDb, DynamoEngine};
 
 pub use self::scenario::DynamoScenarios;
-
-/// Of one attempt; a usual one takes milliseconds.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Of a call with all its attempts.
-const CALL_TIMEOUT: Duration = Duration::from_secs(8);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// The SDK's own attempts at throttled and broken calls, the first included.
-const ATTEMPTS: u32 = 3;
 
 /// A connection to DynamoDB or to something that speaks its API. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Dynamo {
     client: Client,
-    /// Put before every table's name, so that several deployments can share an account.
-    prefix: String,
+    deployment: Deployment,
+    contended_attempts: u32,
     engine: Option<Engine>,
 }
 
 impl Dynamo {
-    /// The engine in this process on `file`, which is made if missing; its folder must exist.
+    /// What `config` asks for; `file` is the embedded engine's, made if missing; its folder must exist. Servers are
+    /// not called yet.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if the file cannot be opened, written or locked, [`StoreError::Corrupt`] if it is
-    /// no database, a damaged one, or one of a later version.
+    /// [`StoreError::Unavailable`] if the file cannot be opened, written or locked, or AWS is asked for and there are
+    /// no credentials; [`StoreError::Corrupt`] if the file is no database, a damaged one, or one of a later version.
+    pub async fn open(config: &DynamoDb, env: AppEnv, file: &Path) -> Result<Self, StoreError> {
+        let (builder, engine) = match config.engine() {
+            DynamoEngine::Embedded => {
+                let engine = Engine::open(file).await?;
+                (connect::to_engine(engine.clone()), Some(engine))
+            }
+            DynamoEngine::Server { endpoint, region } => {
+                (connect::to_server(config, endpoint, region), None)
+            }
+            DynamoEngine::Aws { region, endpoint } => {
+                (connect::to_aws(config, region, endpoint).await?, None)
+            }
+        };
+        let client = connect::client(config, builder);
+        Ok(Self { engine, ..Self::with_client(config, env, client) })
+    }
+
+    /// The engine in this process on `file`, everything else as by default.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
     pub async fn embedded(file: &Path) -> Result<Self, StoreError> {
-        let engine = Engine::open(file).await?;
-        // Nobody checks a signature in this process, so none is made: it would hash every body for nothing.
-        let builder = config::Builder::new()
-            .region(Region::from_static("local"))
-            .endpoint_url("http://embedded.invalid")
-            .allow_no_auth()
-            .http_client(engine.clone());
-        Ok(Self { engine: Some(engine), ..Self::connect(builder) })
+        Self::open(&DynamoDb::default(), AppEnv::Development, file).await
     }
 
-    /// A server that speaks DynamoDB's API without checking who calls, reached through `http`. Some such servers
-    /// know AWS's own regions only.
-    pub fn server(
-        endpoint: &str,
-        region: impl Into<String>,
-        http: impl config::HttpClient + 'static,
-    ) -> Self {
-        let builder = config::Builder::new()
-            .region(Region::new(region.into()))
-            .endpoint_url(endpoint)
-            .credentials_provider(Credentials::new("local", "local", None, None, "static"))
-            .http_client(http);
-        Self::connect(builder)
+    fn with_client(config: &DynamoDb, env: AppEnv, client: Client) -> Self {
+        Self {
+            client,
+            deployment: Deployment::new(&config.table_prefix, env),
+            contended_attempts: config.max_contended_attempts,
+            engine: None,
+        }
     }
 
-    /// Any other connection. `builder` says where to (region, endpoint), as whom (credentials) and through what
-    /// (HTTP client); deadlines and retries are added here, the same for all.
-    pub fn connect(builder: config::Builder) -> Self {
-        let config = builder
-            .behavior_version(BehaviorVersion::latest())
-            .retry_config(
-                RetryConfig::standard()
-                    .with_max_attempts(ATTEMPTS)
-                    .with_initial_backoff(Duration::from_millis(25))
-                    .with_max_backoff(Duration::from_secs(1)),
-            )
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(CONNECT_TIMEOUT)
-                    .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-                    .operation_timeout(CALL_TIMEOUT)
-                    .build(),
-            )
-            // Bodies are small and the deadlines above cover them.
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .build();
-        Self { client: Client::from_conf(config), prefix: tables::PREFIX.to_owned(), engine: None }
-    }
-
-    /// As `self`, with other table names: `prefix` stands for the usual `whatif`.
-    #[must_use]
-    pub fn with_prefix(self, prefix: impl Into<String>) -> Self {
-        Self { prefix: prefix.into(), ..self }
-    }
-
-    /// Creates the tables that are missing. Safe to run again, and from several processes at once.
+    /// Makes the tables that are missing, checks the others, and returns their names. Safe to run again, and from
+    /// several processes at once.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] or [`StoreError::Throttled`] if the server does not do it in time.
-    pub async fn ensure_tables(&self) -> Result<(), StoreError> {
-        tables::ensure_tables(&self.client, &self.prefix).await
+    /// [`TablesError`]: a table is another one than this version needs, or the server does not do it.
+    pub async fn ensure_tables(&self) -> Result<Vec<String>, TablesError> {
+        tables::ensure(&self.client, &self.deployment).await
+    }
+
+    /// Checks that the tables are there and as this version needs them.
+    ///
+    /// # Errors
+    /// [`TablesError`]
+    pub async fn check_tables(&self) -> Result<(), TablesError> {
+        tables::check(&self.client, &self.deployment).await
     }
 
     /// The repository of scenarios and scenes.
     pub fn scenarios(&self) -> DynamoScenarios {
-        let table = tables::HISTORY.full_name(&self.prefix);
-        DynamoScenarios::new(Access { client: self.client.clone(), table })
+        DynamoScenarios::new(self.access(&tables::HISTORY))
+    }
+
+    fn access(&self, table: &tables::Table) -> Access {
+        Access {
+            client: self.client.clone(),
+            table: self.deployment.table_name(table),
+            contended_attempts: self.contended_attempts,
+        }
     }
 
     /// Deletes the items whose time to live has run out and returns how many: to be called from time to time.

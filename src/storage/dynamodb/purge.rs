@@ -32,13 +32,21 @@ pub(super) fn entry(due: i64, id: ScenarioId) -> Item {
 /// Deletes the items of the scenarios due at `now`, oldest first; returns how many scenarios. A full run (100) means
 /// that there may be more.
 pub(super) async fn run(history: &Access, now: Timestamp) -> Result<usize, StoreError> {
-    let due = history
-        .query()
-        .limit(AT_ONCE)
-        .key_condition_expression("pk = :pk AND sk < :now")
-        .expression_attribute_values(":pk", text(PARTITION))
-        .expression_attribute_values(":now", text(format!("{:012}", now.as_second())));
-    let (entries, _) = history.page(due, None).await?;
+    let mut entries = Vec::new();
+    let mut after = None;
+    // A page may be empty and not the last one.
+    while entries.is_empty() {
+        let due = history
+            .query()
+            .limit(AT_ONCE)
+            .key_condition_expression("pk = :pk AND sk < :now")
+            .expression_attribute_values(":pk", text(PARTITION))
+            .expression_attribute_values(":now", text(format!("{:012}", now.as_second())));
+        (entries, after) = history.page(due, after).await?;
+        if after.is_none() {
+            break;
+        }
+    }
     for entry in &entries {
         let sk = row::sort_key(entry)?;
         let id = sk

@@ -75,7 +75,7 @@ impl DynamoScenarios {
                 values.insert(format!(":{name}"), value);
             }
         }
-        let updated = write(|| {
+        let updated = write(self.history.attempts(), || {
             self.history
                 .client
                 .update_item()
@@ -208,7 +208,13 @@ impl ScenarioStore for DynamoScenarios {
             .await;
         match deleted {
             Ok(()) => Ok(true),
-            Err(e) => e.or_condition(false),
+            Err(WriteError::Store(e)) => Err(e),
+            // Gone: by somebody else's deletion, or by this very one, whose answer was lost on its way.
+            Err(WriteError::Condition(_)) => {
+                let found = self.history.get(meta_key(id)).await?;
+                let deleted_at = found.as_ref().and_then(|item| item.get("deleted_at"));
+                Ok(deleted_at == Some(&text(now.to_string())))
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! What the contract cannot show from outside: retries against a scripted server, damage, races between two reads.
 
+mod pages;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
@@ -17,7 +19,8 @@ use uuid::Uuid;
 
 use super::item::{key, number, text};
 use super::row::{self, META};
-use super::{Access, Dynamo, tables};
+use super::{Access, Dynamo, connect, tables};
+use crate::config::{AppEnv, DynamoDb};
 use crate::domain::ids::{ScenarioId, SceneId, TurnId, UserId};
 use crate::domain::scenario::{
     Author, Finish, Length, Scenario, ScenarioChange, Scene, Usage, Via,
@@ -71,9 +74,16 @@ async fn embedded() -> (Dynamo, Access, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let dynamo = Dynamo::embedded(&dir.path().join("history.db")).await.unwrap();
     dynamo.ensure_tables().await.unwrap();
-    let table = tables::HISTORY.full_name(&dynamo.prefix);
-    let access = Access { client: dynamo.client.clone(), table };
+    let access = dynamo.access(&tables::HISTORY);
     (dynamo, access, dir)
+}
+
+/// A server that is whatever `http` says.
+fn through(http: impl HttpClient + 'static) -> Dynamo {
+    let config = DynamoDb::default();
+    let builder = connect::to_server(&config, "http://server.invalid", "local").http_client(http);
+    let client = connect::client(&config, builder);
+    Dynamo::with_client(&config, AppEnv::Development, client)
 }
 
 /// A server that gives its answers in turn, then the last one again and again, and counts the requests.
@@ -141,7 +151,7 @@ async fn what_passes_is_retried_and_what_stays_is_a_typed_error() {
     ] {
         let server =
             Scripted { answers: Arc::new(Mutex::new(answers.into())), asked: Arc::default() };
-        let store = Dynamo::server("http://server.invalid", "local", server.clone()).scenarios();
+        let store = through(server.clone()).scenarios();
         let outcome = store.create_scenario(&scenario(UserId::new(NOW), 0)).await;
         assert!(expected(&outcome), "{name}: {outcome:?}");
         assert_eq!(*server.asked.lock().unwrap(), requests, "{name}");
@@ -169,11 +179,11 @@ impl HttpClient for Silent {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_never_answers_costs_a_bounded_wait() {
-    let store = Dynamo::server("http://server.invalid", "local", Silent).scenarios();
+    let store = through(Silent).scenarios();
     let began = tokio::time::Instant::now();
     let outcome = store.find_scenario(ScenarioId::new(NOW)).await;
     assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
-    assert!(began.elapsed() <= super::CALL_TIMEOUT, "{:?}", began.elapsed());
+    assert!(began.elapsed() <= DynamoDb::default().operation_timeout, "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -306,8 +316,9 @@ async fn several_may_open_the_file_and_make_the_tables_at_once() {
         let file = file.clone();
         tokio::spawn(async move {
             let dynamo = Dynamo::embedded(&file).await?;
-            dynamo.ensure_tables().await?;
-            dynamo.ensure_tables().await?;
+            for _ in 0..2 {
+                dynamo.ensure_tables().await.unwrap();
+            }
             dynamo.scenarios().create_scenario(&scenario(owner, second)).await
         })
     };

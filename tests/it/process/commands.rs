@@ -10,14 +10,14 @@ use tokio::time::timeout;
 
 use super::{Server, whatif};
 
-async fn run(folder: &Path, arguments: &[&str], env: &[(&str, &str)]) -> Output {
+pub async fn run(folder: &Path, arguments: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = whatif(folder, arguments);
     command.envs(env.iter().copied()).output().await.unwrap()
 }
 
 /// That it refuses to start with one line that names each of `words`.
 #[track_caller]
-fn refuses(output: &Output, words: &[&str]) {
+pub fn refuses(output: &Output, words: &[&str]) {
     let (out, err) = (&output.stdout, String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(1), "{err}");
     assert!(out.is_empty(), "{}", String::from_utf8_lossy(out));

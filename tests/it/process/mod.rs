@@ -1,6 +1,6 @@
 //! The real binary: how it starts, refuses to, stops, logs, and what is left when it is killed.
 
-mod commands;
+pub mod commands;
 mod kill;
 mod logs;
 mod reader;
