@@ -5,6 +5,8 @@
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$scripts")
+# Debian keeps haproxy where only root looks.
+PATH=$PATH:/usr/sbin
 name=$(basename "$0")
 
 say() {
@@ -122,7 +124,7 @@ runs() {
     [ -n "$since" ] && [ "$(started_at "$pid")" = "$since" ]
 }
 
-# end SIGNAL SECONDS SERVER…: asks all, waits, kills what is left.
+# end SIGNAL SECONDS SERVER…: asks all, waits (not any more once `impatient` is set), kills what is left.
 end() {
     local signal=$1 tries=$(($2 * 20)) server pid
     shift 2
@@ -130,7 +132,7 @@ end() {
         runs "$server" && kill "-$signal" "$pid" 2>/dev/null
     done
     for server; do
-        while runs "$server" && [ $((tries--)) -gt 0 ]; do sleep 0.05; done
+        while runs "$server" && [ $((tries--)) -gt 0 ] && [ -z "${impatient:-}" ]; do sleep 0.05; done
         # A server and its children are a group.
         runs "$server" && kill -KILL -- "-$pid" 2>/dev/null
         rm -f "$folder/pids/$server"
@@ -202,12 +204,12 @@ run_dynoxide() {
     wait_for "$server" http_answers "$port"
 }
 
-# http_answers PORT [PATH]: whatever the status.
+# http_answers PORT [PATH [STATUS]]: with that status, or any.
 http_answers() {
     local line
     exec 3<>"/dev/tcp/127.0.0.1/$1" || return
     printf 'GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n' "${2:-/}" >&3
     read -r -t 5 line <&3
     exec 3>&-
-    [[ $line == HTTP/* ]]
+    [[ $line == HTTP/*" ${3:-}"* ]]
 }
