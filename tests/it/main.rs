@@ -2,6 +2,7 @@
 
 mod accounts;
 mod api;
+mod chaos;
 mod history_store;
 mod log_store;
 mod openai;

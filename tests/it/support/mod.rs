@@ -2,6 +2,7 @@
 
 pub mod aimock;
 pub mod app;
+pub mod proxy;
 pub mod raw_http;
 pub mod servers;
 pub mod socket;
