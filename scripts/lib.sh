@@ -65,7 +65,7 @@ need_dynoxide() {
 need_python() {
     local wanted=$root/tests/requirements.txt venv=${CARGO_TARGET_DIR:-$root/target}/python
     python=$venv/bin/python
-    cmp -s "$wanted" "$venv/installed" && return
+    [ -x "$python" ] && cmp -s "$wanted" "$venv/installed" && return
     "$scripts/need" python3 python3 python3-venv
     python3 -c 'import ensurepip' 2>/dev/null || as_root apt-get -qq install -y --no-install-recommends python3-venv >/dev/null
     say "installing $(grep -v '^#' "$wanted" | wc -l) Python packages into $venv"
