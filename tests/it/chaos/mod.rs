@@ -25,7 +25,7 @@ use self::reader::{Address, Reader, Standing, Told};
 use self::world::World;
 use self::writer::Caller;
 
-const REPLICAS: usize = 1;
+const REPLICAS: usize = 3;
 const SCENARIOS: usize = 20;
 const READERS: usize = 2;
 

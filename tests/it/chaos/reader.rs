@@ -87,13 +87,14 @@ impl Reader {
     async fn connection(&mut self) {
         let Some(mut socket) = self.open().await else { return };
         self.standing.send_modify(|standing| standing.connections += 1);
-        let mut attached = false;
+        let (mut attached, mut gap) = (false, None);
         while let Ok(Some(Ok(message))) = timeout(SILENCE, socket.next()).await {
             match message {
                 Message::Text(text) => {
                     let frame: Value = serde_json::from_str(&text).unwrap();
                     match frame["type"].as_str().unwrap() {
-                        "welcome" | "going_away" | "gap" => {}
+                        "welcome" | "going_away" => {}
+                        "gap" => gap = Some(text.to_string()),
                         "ack" => {
                             assert!(!attached, "answered twice: {frame}");
                             attached = true;
@@ -104,7 +105,7 @@ impl Reader {
                             assert!(passing, "refused for good: {frame}");
                             return;
                         }
-                        _ => self.apply(&text, &frame),
+                        _ => self.apply(&text, &frame, gap.take()),
                     }
                 }
                 Message::Close(close) => {
@@ -148,11 +149,16 @@ impl Reader {
     }
 
     /// Applies an event or a snapshot. [`Story`] fails on holes, repetitions and contradictions.
-    fn apply(&mut self, text: &str, frame: &Value) {
+    fn apply(&mut self, text: &str, frame: &Value, gap: Option<String>) {
         if frame["type"] == "snapshot" {
             let old = std::mem::take(&mut self.told.story);
             let lost = old.epoch.is_empty() || frame["epoch"] != old.epoch.as_str();
-            assert!(lost, "a snapshot of a log that was held: {text}");
+            let held = old.last;
+            assert!(
+                lost,
+                "a snapshot at {} after {held} of a held log; gap: {gap:?}",
+                frame["seq"]
+            );
             self.told.past.push(old);
         }
         self.told.story.apply(text);

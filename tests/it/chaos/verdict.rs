@@ -50,6 +50,12 @@ pub async fn caught_up(
     at: &Address,
     readers: &mut [(watch::Receiver<Standing>, JoinHandle<Told>)],
 ) {
+    let caller = Caller::new(&at.base, &at.token);
+    let scenario = caller.get(&format!("/scenarios/{}", at.scenario)).await;
+    if scenario["scene_count"] == 0 {
+        // Its first turn was lost with its log; there is nothing to read.
+        return;
+    }
     let end = CancellationToken::new();
     let (mut fresh, reading) = Reader::start(at.clone(), end.clone());
     let caught_up = timeout(PATIENCE, async {
