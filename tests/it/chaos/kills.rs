@@ -19,6 +19,9 @@ const ENV: [(&str, &str); 4] = [
     ("WHATIF__PROVIDERS__STORYTELLER__WORDS_PER_SECOND", "150"),
 ];
 
+/// On the way to Redis and back, so that events which are made at the same moment come one after the other.
+const APART: Duration = Duration::from_millis(15);
+
 /// A lease, two looks for orphans, and what a busy machine adds.
 const TAKEN_OVER: Duration = Duration::from_secs(10);
 
@@ -29,6 +32,7 @@ const SILENCE: Duration = Duration::from_millis(500);
 async fn a_turn_survives_its_owner_after_every_event() {
     let mut world = World::start(2, &ENV).await;
     let token = world.register().await;
+    world.redis_wire.slow(APART);
     let events = tell(&mut world, &token, 0, None).await.events;
     assert!(events > 12, "a turn of {events} events has no middle");
     let (mut waits, mut places) = (Vec::new(), Vec::new());

@@ -20,6 +20,8 @@ pub struct Proxy {
 #[derive(Clone, Copy)]
 struct Wire {
     stalled: bool,
+    /// What each piece waits for, on its way in either direction.
+    delay: Duration,
     /// Raised by every cut; a connection of an older one is over.
     cuts: u64,
 }
@@ -28,7 +30,7 @@ impl Proxy {
     pub async fn start(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (wire, held) = watch::channel(Wire { stalled: false, cuts: 0 });
+        let (wire, held) = watch::channel(Wire { stalled: false, delay: Duration::ZERO, cuts: 0 });
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let held = held.clone();
@@ -43,6 +45,11 @@ impl Proxy {
         self.wire.send_modify(|wire| wire.stalled = true);
         sleep(time).await;
         self.wire.send_modify(|wire| wire.stalled = false);
+    }
+
+    /// From now on everything takes that much longer, each way.
+    pub fn slow(&self, delay: Duration) {
+        self.wire.send_modify(|wire| wire.delay = delay);
     }
 
     /// Every open connection ends at once; new ones pass.
@@ -87,8 +94,11 @@ async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut wire: watc
     let mut bytes = vec![0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
         // The proxy itself is gone when there is nobody to ask.
-        if wire.wait_for(|wire| !wire.stalled).await.is_err() {
+        let Ok(delay) = wire.wait_for(|wire| !wire.stalled).await.map(|wire| wire.delay) else {
             return;
+        };
+        if !delay.is_zero() {
+            sleep(delay).await;
         }
         if to.write_all(&bytes[..count]).await.is_err() {
             break;
