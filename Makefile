@@ -11,6 +11,7 @@ MAKEFLAGS += --no-print-directory
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET_DIR)/quick/whatif
 TOOLS := tests/tools
+SERVERS := $(TARGET_DIR)/servers
 
 .PHONY: help
 help: ## This list
@@ -19,6 +20,10 @@ help: ## This list
 .PHONY: run
 run: build ## Build and serve: PORT (3000), DATA_DIR (./data) and every other setting from the environment
 	@exec $(BIN) serve
+
+.PHONY: run-full
+run-full: build ## The same on PostgreSQL, Redis and a DynamoDB-compatible server: REPLICAS (1) behind haproxy, PORT (3000)
+	@exec scripts/run-full $(BIN)
 
 .PHONY: play
 play: build ## Play a story on the running server: PROMPT="What if …?", WHATIF_SERVER
@@ -34,17 +39,28 @@ check: toolchain ## Format and lints; warnings are errors
 	cargo clippy --locked --all-targets -- -D warnings
 
 .PHONY: test
-test: check test-tools ## Everything that has to be green: lints, tests, documentation, dependencies
+test: check test-tools ## Everything that has to be green: lints, tests on real servers, documentation, dependencies
+	@scripts/servers with $(SERVERS) $(MAKE) tests
+
+# What `test` runs while the servers run.
+.PHONY: tests
+tests:
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		echo "cargo nextest run"; cargo nextest run --locked; \
 	else \
-		echo "cargo test"; cargo test --locked --lib --bins --tests; \
+		echo "cargo test"; cargo test --locked --lib --bins --tests -- --skip chaos::; \
+		cargo test --locked --test it -- chaos:: --test-threads 1; \
 	fi
 	cargo test --locked --doc --quiet
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 	@if [ -f deny.toml ] && cargo deny --version >/dev/null 2>&1; then \
 		echo "cargo deny check"; cargo deny check bans licenses sources; \
 	fi
+
+.PHONY: chaos
+chaos: toolchain test-tools ## Break everything, in orders drawn from SEEDS (20) seeds, or from one: SEED
+	@WHATIF_CHAOS_SEEDS=$(or $(SEEDS),20) WHATIF_CHAOS_SEED=$(SEED) scripts/servers with $(SERVERS) \
+		cargo test --locked --test it -- chaos:: --test-threads 1 --nocapture
 
 .PHONY: bench
 bench: toolchain ## Benchmarks

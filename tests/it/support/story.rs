@@ -112,12 +112,18 @@ impl Story {
         let path = format!("/scenarios/{scenario}/tree");
         let (status, tree) = app.ask(reader, Method::GET, &path, None).await;
         assert_eq!(status, 200, "{tree}");
+        self.agrees_with_tree(&tree);
+    }
+
+    /// Likewise, with the tree at hand.
+    pub fn agrees_with_tree(&self, tree: &Value) {
         let items = tree["items"].as_array().unwrap();
         let stored: BTreeMap<_, _> =
             items.iter().map(|scene| (text(&scene["id"]), scene)).collect();
         let mut told: Vec<_> = self.scenes.keys().cloned().collect();
         for telling in &self.turns {
-            telling.agrees_with(stored[&telling.scene]);
+            let scene = stored.get(&telling.scene);
+            telling.agrees_with(scene.unwrap_or_else(|| panic!("not stored: {telling:?}")));
             told.push(telling.scene.clone());
         }
         for (id, scene) in &self.scenes {
@@ -155,7 +161,8 @@ impl Telling {
         self.end.as_ref().and_then(|end| end["finish"].as_str()).expect("a turn that is done")
     }
 
-    fn agrees_with(&self, scene: &Value) {
+    /// Compares with the stored scene.
+    pub fn agrees_with(&self, scene: &Value) {
         assert_eq!(self.text, scene["text"], "{}", self.scene);
         assert_eq!(Value::from(self.choices.clone()), scene["choices"]);
         assert_eq!(scene["hash"], sha256(&self.text));
