@@ -70,7 +70,7 @@ impl Log {
 /// Brings the schemas of the configured stores up to date; returns what was looked at.
 ///
 /// # Errors
-/// As [`start`].
+/// As [`super::start`].
 pub async fn migrate(config: &Config) -> anyhow::Result<Vec<String>> {
     let _lock = claim_data_dir(&config.data_dir)?;
     let file = |name: &str| config.data_dir.join(name).display().to_string();
