@@ -61,8 +61,8 @@ pub(super) async fn load(
         if after.is_none() {
             return absent(scenario, wanted, path.is_empty() && pieces.is_empty());
         }
-        // The next page starts at the wanted scene anew, unless it stopped in the middle of it, or before it: a page may
-        // be empty and not the last one.
+        // The next page starts at the wanted scene anew, unless this one stopped in the middle of it or before it: a
+        // page may be empty and not the last one.
         if !pieces.is_empty() || read == 0 {
             resume = after;
         }
