@@ -9,9 +9,11 @@ use anyhow::{Context, bail};
 
 use crate::config::{Config, Durability};
 use crate::storage::dynamodb::Dynamo;
-use crate::storage::embedded::{DiskLog, MemoryLog};
+use crate::storage::embedded::{DiskLog, LocalRevocations, MemoryLog};
 use crate::storage::idempotency::AnswerStore;
+use crate::storage::limits::RateLimiter;
 use crate::storage::log::LogStore;
+use crate::storage::revocation::RevocationStore;
 use crate::storage::sqlite::idempotency::SqliteAnswerStore;
 use crate::storage::sqlite::user::SqliteUserStore;
 use crate::storage::user::UserStore;
@@ -19,6 +21,9 @@ use crate::storage::user::UserStore;
 /// Everything that a replica keeps, whatever keeps it.
 pub(super) struct Stores {
     pub users: Arc<dyn UserStore>,
+    pub revocations: Arc<dyn RevocationStore>,
+    /// Counted over all replicas; without it each counts for itself.
+    pub limits: Option<Arc<dyn RateLimiter>>,
     pub answers: Arc<dyn AnswerStore>,
     pub dynamo: Dynamo,
     pub log: Log,
@@ -33,7 +38,14 @@ impl Stores {
         let dynamo = Dynamo::embedded(&dir.join("history.db")).await.context("history.db")?;
         dynamo.ensure_tables().await.context("history.db")?;
         let log = open_log(config)?;
-        Ok(Self { users: Arc::new(users), answers: Arc::new(answers), dynamo, log })
+        Ok(Self {
+            users: Arc::new(users),
+            revocations: Arc::new(LocalRevocations::default()),
+            limits: None,
+            answers: Arc::new(answers),
+            dynamo,
+            log,
+        })
     }
 }
 

@@ -17,6 +17,12 @@ pub(super) fn rules(config: &Config) -> Result<(), ConfigError> {
     if config.sessions.lease_renew * 2 > config.sessions.lease_ttl {
         return broken("sessions.lease_renew", "must be at most half of sessions.lease_ttl");
     }
+    if let Some(key) = config.limits.zero() {
+        return broken(key, "must be at least 1 (limits.enabled turns them off)");
+    }
+    if config.limits.store_timeout.is_zero() {
+        return broken("limits.store_timeout", "must not be zero");
+    }
     if config.sessions.shards == 0 {
         return broken("sessions.shards", "must be at least 1");
     }

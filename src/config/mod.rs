@@ -1,9 +1,11 @@
 //! Configuration: `config.toml` < environment, read and checked once at start, handed down by section.
 //!
 //! Every key, its unit and its default stands in `config.toml` at the top of the repository; the defaults here are
-//! the same (a test compares them). `load.rs` reads and merges, `check.rs` holds the rules between keys.
+//! the same (a test compares them). `load.rs` reads and merges, `check.rs` holds the rules between keys, a large section
+//! has a file of its own.
 
 mod check;
+mod limits;
 mod load;
 
 use std::net::IpAddr;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+pub use limits::{InvalidNetwork, Limits, Network};
 pub use load::{ConfigError, Outcome, load};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -32,6 +35,7 @@ pub struct Config {
     pub internal: Internal,
     pub log: Log,
     pub auth: Auth,
+    pub limits: Limits,
     pub sockets: Sockets,
     pub sessions: Sessions,
     pub event_log: EventLog,
@@ -48,6 +52,7 @@ impl Default for Config {
             internal: Internal::default(),
             log: Log::default(),
             auth: Auth::default(),
+            limits: Limits::default(),
             sockets: Sockets::default(),
             sessions: Sessions::default(),
             event_log: EventLog::default(),
@@ -65,6 +70,8 @@ pub struct Server {
     pub port: u16,
     /// Browser origins allowed to call the API and open sockets; `*` allows any.
     pub origins: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
     /// Largest request body.
     pub max_body_bytes: usize,
     /// Whole-request deadline (streams and sockets excepted).
@@ -81,6 +88,7 @@ impl Default for Server {
             host: IpAddr::from([0, 0, 0, 0]),
             port: 3000,
             origins: vec!["*".into()],
+            trusted_proxies: Vec::new(),
             max_body_bytes: 256 * 1024,
             request_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(25),

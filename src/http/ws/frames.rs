@@ -47,6 +47,14 @@ impl Close {
         }
     }
 
+    /// What a token that cannot be honoured comes to.
+    pub fn without_standing(error: &ServiceError) -> Self {
+        match error.code {
+            Code::InsufficientPermissions => Close::Banned,
+            _ => Close::Unauthorized,
+        }
+    }
+
     pub const fn reason(self) -> &'static str {
         match self {
             Close::GoingAway => "going_away",

@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 
 use super::AppState;
 use super::error::{ApiError, ErrorBody};
-use super::extract::bearer;
+use super::extract::Token;
 use crate::actors::gateway::Stage;
 use crate::error::{Code, ServiceError};
 use connection::Connection;
@@ -52,10 +52,9 @@ async fn upgrade(State(state): State<AppState>, request: Request) -> Result<Resp
         .map_err(|rejection| ServiceError::new(Code::MalformedRequest, rejection.body_text()))?;
     let offered = offers_subprotocol(&parts.headers);
     // A token in the header spares the one in the hello; a bad one is told like a bad hello.
-    let caller = match bearer(&parts) {
-        Ok(None) => Ok(None),
-        Ok(Some(token)) => state.users.verify(token).map(Some),
-        Err(error) => Err(error),
+    let Token(caller) = match parts.extensions.remove::<Token>() {
+        Some(token) => token,
+        None => Token::of(&parts, &state),
     };
     let upgrade = upgrade
         .protocols([SUBPROTOCOL])
@@ -66,7 +65,7 @@ async fn upgrade(State(state): State<AppState>, request: Request) -> Result<Resp
         let connection = Connection::new(socket, state);
         match caller {
             _ if !offered => connection.refuse(Close::ProtocolUnsupported).await,
-            Err(_) => connection.refuse(Close::Unauthorized).await,
+            Err(error) => connection.refuse(Close::without_standing(&error)).await,
             Ok(caller) => connection.run(caller).await,
         }
     });

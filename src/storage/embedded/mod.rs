@@ -5,10 +5,14 @@
 
 mod disk_log;
 mod lease;
+mod limits;
 mod memory_log;
+mod revocation;
 
 pub use disk_log::{DiskLog, OpenError};
+pub use limits::LocalRateLimiter;
 pub use memory_log::MemoryLog;
+pub use revocation::LocalRevocations;
 
 use std::sync::Arc;
 

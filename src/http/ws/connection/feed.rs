@@ -55,13 +55,13 @@ impl Connection {
     /// The cursor means nothing any more: attach anew, from a snapshot.
     fn restart(&mut self, index: usize) {
         if self.job.is_none()
-            && let (Some(attachment), Some((caller, _))) =
-                (self.attachments.get(index), &self.caller)
+            && let (Some(attachment), Some(admitted)) = (self.attachments.get(index), &self.caller)
         {
             let scenario = attachment.reader.scenario();
             let (state, wake) = (self.state.clone(), Arc::clone(&self.wake));
             let nowhere = Some("-".to_owned());
-            self.job = Some(commands::attach(state, *caller, None, scenario, nowhere, 0, wake));
+            self.job =
+                Some(commands::attach(state, admitted.caller, None, scenario, nowhere, 0, wake));
         }
     }
 
