@@ -37,6 +37,12 @@ pub(super) fn rules(config: &Config) -> Result<(), ConfigError> {
     if pace.is_nan() || pace < 0.0 {
         return broken("providers.storyteller.words_per_second", "must not be negative");
     }
+    if let Err(error) = config.redis.servers() {
+        return broken("redis.url", &error.to_string());
+    }
+    if config.redis.prefix.is_empty() || config.redis.prefix.contains(['{', '}', '*']) {
+        return broken("redis.prefix", "must not be empty nor contain braces or stars");
+    }
     for name in &config.providers.text {
         if !matches!(name.as_str(), "openai" | "storyteller") {
             return broken("providers.text", &format!("unknown provider `{name}`"));

@@ -15,6 +15,7 @@ const CONVENTIONAL: &[(&str, &str)] = &[
     ("DATA_DIR", "data_dir"),
     ("LOG_LEVEL", "log.level"),
     ("JWT_SECRET", "auth.jwt_secret"),
+    ("REDIS_URL", "redis.url"),
     ("OPENAI_API_KEY", "providers.openai.api_key"),
     ("OPENAI_BASE_URL", "providers.openai.base_url"),
 ];
@@ -59,10 +60,13 @@ impl Outcome {
             "configuration of {file} and the environment is valid\n\n\
              users          SQLite in {dir}\n\
              scenarios      embedded DynamoDB engine in {dir}\n\
-             event log      {log:?} (embedded)\n\
+             event log      {log}\n\
              text           {text}\n\n{config:#?}",
             dir = config.data_dir.display(),
-            log = config.event_log.durability,
+            log = match config.redis.servers() {
+                Ok(Some(servers)) => servers.to_string(),
+                _ => format!("{:?} (embedded)", config.event_log.durability),
+            },
             text = text.join(", "),
         )
     }
@@ -211,6 +215,11 @@ mod tests {
         let config = load(Some(file("").path()), &vars).unwrap().config;
         assert_eq!(config.auth.jwt_secret.as_ref().unwrap().expose_secret(), secret);
         assert!(!format!("{config:?}").contains(secret));
+
+        let url = format!("redis://:{secret}@redis.example:6379");
+        let outcome = load(Some(file("").path()), &env(&[("REDIS_URL", &url)])).unwrap();
+        let report = outcome.report();
+        assert!(report.contains("Redis at redis.example:6379\n") && !report.contains(secret));
     }
 
     #[test]
@@ -224,6 +233,7 @@ mod tests {
             ("short secret", "", &[("JWT_SECRET", "short")], "auth.jwt_secret"),
             ("limit", "[limits]\nper_user = 0\n", &[], "limits.per_user"),
             ("proxy", "", &[("WHATIF__SERVER__TRUSTED_PROXIES", "10.0.0.0/99")], "10.0.0.0/99"),
+            ("redis", "", &[("REDIS_URL", "http://localhost")], "redis.url"),
             ("lease", "[sessions]\nlease_renew = \"5s\"\n", &[], "sessions.lease_renew"),
             ("production", "", &[("APP_ENV", "production")], "auth.jwt_secret"),
         ];

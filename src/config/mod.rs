@@ -7,6 +7,7 @@
 mod check;
 mod limits;
 mod load;
+mod redis;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 
 pub use limits::{InvalidNetwork, Limits, Network};
 pub use load::{ConfigError, Outcome, load};
+pub use redis::{InvalidUrl, Redis, Servers};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -39,6 +41,7 @@ pub struct Config {
     pub sockets: Sockets,
     pub sessions: Sessions,
     pub event_log: EventLog,
+    pub redis: Redis,
     pub circuits: Circuits,
     pub providers: Providers,
 }
@@ -56,6 +59,7 @@ impl Default for Config {
             sockets: Sockets::default(),
             sessions: Sessions::default(),
             event_log: EventLog::default(),
+            redis: Redis::default(),
             circuits: Circuits::default(),
             providers: Providers::default(),
         }

@@ -9,6 +9,7 @@ pub mod embedded;
 pub mod idempotency;
 pub mod limits;
 pub mod log;
+pub mod redis;
 pub mod revocation;
 pub mod scenario;
 pub mod sqlite;

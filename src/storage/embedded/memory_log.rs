@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::bells::Bells;
 use super::lease::Lease;
 use super::new_epoch;
 use crate::domain::event::Frame;
@@ -29,6 +30,8 @@ pub struct MemoryLog {
     shards: [Mutex<Shard>; SHARDS],
     /// One counter for all logs, so that a fence of a deleted log is never valid for its successor.
     last_fence: AtomicU64,
+    /// Absent while one replica has the log to itself: nobody else appends.
+    bells: Option<Arc<Bells>>,
 }
 
 struct Log {
@@ -108,13 +111,22 @@ impl Log {
 
 impl Default for MemoryLog {
     fn default() -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::default()), last_fence: AtomicU64::default() }
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            last_fence: AtomicU64::default(),
+            bells: None,
+        }
     }
 }
 
 impl MemoryLog {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A log that several replicas in this process share: it tells them of each other's appends.
+    pub fn shared() -> Self {
+        Self { bells: Some(Arc::default()), ..Self::default() }
     }
 
     /// The shard of a scenario. The last byte of an id is random.
@@ -196,7 +208,11 @@ impl LogStore for MemoryLog {
         fence: Fence,
         batch: Batch,
     ) -> Result<(), LogError> {
-        self.owned(scenario, fence, |log| log.append(batch))
+        self.owned(scenario, fence, |log| log.append(batch))?;
+        if let Some(bells) = &self.bells {
+            bells.ring(scenario);
+        }
+        Ok(())
     }
 
     async fn read(
@@ -208,8 +224,8 @@ impl LogStore for MemoryLog {
         Ok(self.shard(scenario).get(&scenario).map(|log| log.page(after, max_bytes)))
     }
 
-    fn follow(&self, _scenario: ScenarioId) -> Option<News> {
-        None
+    fn follow(&self, scenario: ScenarioId) -> Option<News> {
+        Some(self.bells.as_ref()?.hang(scenario))
     }
 
     async fn list_orphans(&self, limit: usize) -> Result<Vec<ScenarioId>, LogError> {

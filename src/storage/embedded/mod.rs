@@ -3,14 +3,17 @@
 //! Built by boot when no server is configured. One process owns the data directory (boot holds a lock on it), so the
 //! leases that these stores grant are leases between holders inside this process and are judged by its clock alone.
 
+mod bells;
 mod disk_log;
 mod lease;
 mod limits;
+mod memory_bus;
 mod memory_log;
 mod revocation;
 
 pub use disk_log::{DiskLog, OpenError};
 pub use limits::LocalRateLimiter;
+pub use memory_bus::MemoryBus;
 pub use memory_log::MemoryLog;
 pub use revocation::LocalRevocations;
 

@@ -1,0 +1,13 @@
+//! What replicas share through Redis: event logs with their leases, and the bus between replicas.
+//!
+//! Everything runs over one [`Redis`] handle, whether a single server or a cluster stands behind it. Keys that a script
+//! changes together share a hash tag, so that they are on one node. All times are Redis's own.
+
+mod connection;
+mod failure;
+mod probe;
+mod script;
+
+pub use connection::Redis;
+pub use failure::{ConnectError, Failure};
+pub use script::{Call, Script};
