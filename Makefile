@@ -11,6 +11,7 @@ MAKEFLAGS += --no-print-directory
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET_DIR)/quick/whatif
 TOOLS := tests/tools
+SERVERS := $(TARGET_DIR)/servers
 
 .PHONY: help
 help: ## This list
@@ -34,7 +35,12 @@ check: toolchain ## Format and lints; warnings are errors
 	cargo clippy --locked --all-targets -- -D warnings
 
 .PHONY: test
-test: check test-tools ## Everything that has to be green: lints, tests, documentation, dependencies
+test: check test-tools ## Everything that has to be green: lints, tests on real servers, documentation, dependencies
+	@scripts/servers with $(SERVERS) $(MAKE) tests
+
+# What `test` runs while the servers run.
+.PHONY: tests
+tests:
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		echo "cargo nextest run"; cargo nextest run --locked; \
 	else \

@@ -7,6 +7,7 @@ mod log_store;
 mod openai;
 mod play;
 mod process;
+mod servers;
 mod smoke;
 mod sockets;
 mod support;

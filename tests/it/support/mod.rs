@@ -3,5 +3,6 @@
 pub mod aimock;
 pub mod app;
 pub mod raw_http;
+pub mod servers;
 pub mod socket;
 pub mod story;
