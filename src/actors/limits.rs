@@ -151,10 +151,15 @@ impl LimitsHandle {
         if !self.0.enabled {
             return Vec::new();
         }
-        if let Some(decisions) = self.check_shared(&asks).await {
-            return decisions;
+        let decisions = match self.check_shared(&asks).await {
+            Some(decisions) => decisions,
+            None => asks.iter().map(|ask| self.0.local.check_now(ask)).collect(),
+        };
+        for (ask, _) in asks.iter().zip(&decisions).filter(|(_, decision)| !decision.allowed) {
+            let limit = ask.key.split(':').next().unwrap_or_default().to_owned();
+            metrics::counter!("whatif_limited_total", "limit" => limit).increment(1);
         }
-        asks.iter().map(|ask| self.0.local.check_now(ask)).collect()
+        decisions
     }
 
     /// `None` if there is no shared store, or none that answers now.

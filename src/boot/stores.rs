@@ -13,6 +13,7 @@ use crate::storage::embedded::{DiskLog, LocalRevocations, MemoryLog};
 use crate::storage::idempotency::AnswerStore;
 use crate::storage::limits::RateLimiter;
 use crate::storage::log::LogStore;
+use crate::storage::redis::{Redis, RedisRateLimiter, RedisRevocations};
 use crate::storage::revocation::RevocationStore;
 use crate::storage::sqlite::idempotency::SqliteAnswerStore;
 use crate::storage::sqlite::user::SqliteUserStore;
@@ -38,10 +39,11 @@ impl Stores {
         let dynamo = Dynamo::embedded(&dir.join("history.db")).await.context("history.db")?;
         dynamo.ensure_tables().await.context("history.db")?;
         let log = open_log(config)?;
+        let (revocations, limits) = open_shared(config).await?;
         Ok(Self {
             users: Arc::new(users),
-            revocations: Arc::new(LocalRevocations::default()),
-            limits: None,
+            revocations,
+            limits,
             answers: Arc::new(answers),
             dynamo,
             log,
@@ -106,6 +108,18 @@ pub(super) fn claim_data_dir(dir: &Path) -> anyhow::Result<File> {
             Err(error).with_context(|| format!("data directory {shown} cannot be locked"))
         }
     }
+}
+
+type Shared = (Arc<dyn RevocationStore>, Option<Arc<dyn RateLimiter>>);
+
+/// What replicas tell each other, if they share a Redis.
+async fn open_shared(config: &Config) -> anyhow::Result<Shared> {
+    if config.redis.url.is_none() {
+        return Ok((Arc::new(LocalRevocations::default()), None));
+    }
+    let redis = Redis::connect(&config.redis).await?;
+    let limits = RedisRateLimiter::new(redis.clone());
+    Ok((Arc::new(RedisRevocations::new(redis)), Some(Arc::new(limits))))
 }
 
 fn open_log(config: &Config) -> anyhow::Result<Log> {

@@ -5,9 +5,13 @@
 
 mod connection;
 mod failure;
+mod limits;
 mod probe;
+mod revocation;
 mod script;
 
 pub use connection::Redis;
 pub use failure::{ConnectError, Failure};
+pub use limits::RedisRateLimiter;
+pub use revocation::RedisRevocations;
 pub use script::{Call, Script};
