@@ -20,7 +20,7 @@ pub use revocation::LocalRevocations;
 use std::sync::Arc;
 
 /// A new log's epoch: 12 characters, 60 random bits.
-fn new_epoch() -> Arc<str> {
+pub(super) fn new_epoch() -> Arc<str> {
     const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
     let random: u64 = rand::random();
     let epoch: String =
