@@ -1,4 +1,4 @@
-//! What replicas share through Redis: event logs with their leases, and the bus between replicas.
+//! What replicas share through Redis: event logs with their leases, the bus between replicas, rate limits, revocations.
 //!
 //! Everything runs over one [`Redis`] handle, whether a single server or a cluster stands behind it. Keys that a script
 //! changes together share a hash tag, so that they are on one node. All times are Redis's own.
