@@ -40,6 +40,11 @@ async fn log_out(app: &App, reader: &Reader) {
     assert_eq!(answer.status, 204);
 }
 
+/// The code with which the server closes the socket, soon: one that stays open answers pings for ever.
+async fn closed(socket: &mut Socket) -> Option<u16> {
+    tokio::time::timeout(SOON, socket.closed()).await.expect("the socket is closed soon")
+}
+
 /// The login that a token was issued to.
 fn login_of(reader: &Reader) -> LoginId {
     let claims = reader.token.split('.').nth(1).unwrap();
@@ -91,9 +96,9 @@ async fn the_suspended_are_out_at_once_and_in_again_when_it_is_lifted() {
     let mut bobs = Socket::hello(&app, &bob).await;
     assert!(users.set_suspended(id, true).await.unwrap());
     app.call(&ada, Method::GET, "/users/me", None).await.is_error(403, "insufficient_permissions");
-    assert_eq!(socket.closed().await, Some(4505));
+    assert_eq!(closed(&mut socket).await, Some(4505));
     let header = Opening { token: Some(&ada.token), ..Opening::default() };
-    assert_eq!(Socket::open(&app, header).await.closed().await, Some(4505));
+    assert_eq!(closed(&mut Socket::open(&app, header).await).await, Some(4505));
     assert_eq!(bobs.ask(json!({ "type": "ping" })).await["type"], "pong");
     assert!(users.set_suspended(id, false).await.unwrap());
     assert_eq!(status(&app, &ada).await, 200, "the token had not run out");
@@ -121,8 +126,8 @@ async fn sockets_and_streams_of_an_ended_login_are_closed() {
         app.request(Method::GET, &events).bearer_auth(&ada.token).send().await.unwrap();
     assert_eq!(stream.status(), 200);
     log_out(&app, &ada).await;
-    assert_eq!(by_hello.closed().await, Some(4500));
-    assert_eq!(by_header.closed().await, Some(4500));
+    assert_eq!(closed(&mut by_hello).await, Some(4500));
+    assert_eq!(closed(&mut by_header).await, Some(4500));
     let ended =
         tokio::time::timeout(SOON, async { while stream.chunk().await.unwrap().is_some() {} });
     ended.await.expect("the stream ends");
@@ -130,8 +135,8 @@ async fn sockets_and_streams_of_an_ended_login_are_closed() {
         assert_eq!(socket.ask(json!({ "type": "ping" })).await["type"], "pong");
     }
     log_out(&app, &on_her_phone).await;
-    assert_eq!(phone.closed().await, Some(4500));
-    assert_eq!(renewed.closed().await, Some(4500));
+    assert_eq!(closed(&mut phone).await, Some(4500));
+    assert_eq!(closed(&mut renewed).await, Some(4500));
     app.stop().await;
 }
 
@@ -148,8 +153,8 @@ async fn what_happens_on_another_replica_is_known_here_within_two_seconds() {
     elsewhere.publish(Revocation::Ended(login_of(&ada)), KEEP).await.unwrap();
     elsewhere.publish(Revocation::Suspended(bob_id), KEEP).await.unwrap();
     let since = Instant::now();
-    assert_eq!(adas.closed().await, Some(4500));
-    assert_eq!(bobs.closed().await, Some(4505));
+    assert_eq!(closed(&mut adas).await, Some(4500));
+    assert_eq!(closed(&mut bobs).await, Some(4505));
     assert!(since.elapsed() < SOON, "{:?}", since.elapsed());
     assert_eq!((status(&app, &ada).await, status(&app, &bob).await), (401, 403));
     // The other way round: what ends here is told there.
