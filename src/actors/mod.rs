@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod generation;
 pub mod history;
 pub mod housekeeping;
+pub mod limits;
 pub mod pool;
 mod seal;
 pub mod status;

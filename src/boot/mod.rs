@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::actors::circuit::Policy;
 use crate::actors::gateway::GatewayHandle;
+use crate::actors::limits::LimitsHandle;
 use crate::actors::tree::{self, Root, Tree};
 use crate::actors::{answers, generation, history, housekeeping, user};
 use crate::clock::Clock;
@@ -63,13 +64,15 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
     tokio::spawn(telemetry::upkeep(recorder));
 
     let secret = user::ServerSecret::load(&config.auth, &config.data_dir)?;
-    let Stores { users, answers, dynamo, log, .. } = Stores::open(&config).await?;
+    let Stores { users, revocations, limits, answers, dynamo, log, .. } =
+        Stores::open(&config).await?;
 
     let (users, user_row, user_status) = user::build(
         &config.auth,
         &config.circuits,
         user::Parts {
             store: users,
+            revocations,
             secret: secret.clone(),
             cost: user::HashCost::default(),
             clock: clock.clone(),
@@ -118,6 +121,7 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
         generation,
         answers,
         gateway: gateway.clone(),
+        limits: LimitsHandle::new(&config.limits, limits),
         metrics: MetricsPage::new(|| recorder.render()),
         clock,
         config: Arc::clone(&config),

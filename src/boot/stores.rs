@@ -11,11 +11,15 @@ use crate::config::{AppEnv, Config, Durability, DynamoEngine, database};
 use crate::storage::bus::ReplicaBus;
 use crate::storage::dynamodb::Dynamo;
 use crate::storage::dynamodb::tables::Deployment;
-use crate::storage::embedded::{DiskLog, MemoryLog};
+use crate::storage::embedded::{DiskLog, LocalRevocations, MemoryLog};
 use crate::storage::idempotency::AnswerStore;
+use crate::storage::limits::RateLimiter;
 use crate::storage::log::LogStore;
 use crate::storage::postgres::Postgres;
-use crate::storage::redis::{Redis, RedisBus, RedisLog, Subscriptions};
+use crate::storage::redis::{
+    Redis, RedisBus, RedisLog, RedisRateLimiter, RedisRevocations, Subscriptions,
+};
+use crate::storage::revocation::RevocationStore;
 use crate::storage::sqlite::idempotency::SqliteAnswerStore;
 use crate::storage::sqlite::user::SqliteUserStore;
 use crate::storage::user::UserStore;
@@ -23,6 +27,9 @@ use crate::storage::user::UserStore;
 /// Everything that a replica keeps, whatever keeps it.
 pub(super) struct Stores {
     pub users: Arc<dyn UserStore>,
+    pub revocations: Arc<dyn RevocationStore>,
+    /// Counted over all replicas; without it each counts for itself.
+    pub limits: Option<Arc<dyn RateLimiter>>,
     pub answers: Arc<dyn AnswerStore>,
     pub dynamo: Dynamo,
     pub log: Log,
@@ -44,8 +51,8 @@ impl Stores {
             _ => dynamo.check_tables().await,
         };
         checked.with_context(|| keeper_of_scenarios(config))?;
-        let (log, bus) = open_log(config).await?;
-        Ok(Self { users, answers, dynamo, log, bus })
+        let Shared { log, bus, revocations, limits } = open_shared(config).await?;
+        Ok(Self { users, revocations, limits, answers, dynamo, log, bus })
     }
 }
 
@@ -161,18 +168,29 @@ pub(super) fn claim_data_dir(dir: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// Redis if it is configured, else the embedded log.
-async fn open_log(config: &Config) -> anyhow::Result<(Log, Option<Arc<dyn ReplicaBus>>)> {
-    if config.redis.url.is_some() {
-        let redis = Redis::connect(&config.redis).await?;
-        let subscriptions = Subscriptions::start(&redis);
-        let bus = RedisBus::new(redis.clone(), subscriptions.clone());
-        let log = RedisLog::new(redis, subscriptions, config.event_log.retention);
-        return Ok((Log::Redis(Arc::new(log)), Some(Arc::new(bus))));
+/// What replicas share, if they share a Redis; else what stands for it in this process.
+struct Shared {
+    log: Log,
+    bus: Option<Arc<dyn ReplicaBus>>,
+    revocations: Arc<dyn RevocationStore>,
+    limits: Option<Arc<dyn RateLimiter>>,
+}
+
+async fn open_shared(config: &Config) -> anyhow::Result<Shared> {
+    if config.redis.url.is_none() {
+        let log = match config.event_log.durability {
+            Durability::Disk => Log::Disk(Arc::new(DiskLog::open(&config.data_dir)?)),
+            Durability::Memory => Log::Memory(Arc::new(MemoryLog::new())),
+        };
+        let revocations = Arc::new(LocalRevocations::default());
+        return Ok(Shared { log, bus: None, revocations, limits: None });
     }
-    let log = match config.event_log.durability {
-        Durability::Disk => Log::Disk(Arc::new(DiskLog::open(&config.data_dir)?)),
-        Durability::Memory => Log::Memory(Arc::new(MemoryLog::new())),
-    };
-    Ok((log, None))
+    let redis = Redis::connect(&config.redis).await?;
+    let subscriptions = Subscriptions::start(&redis);
+    Ok(Shared {
+        bus: Some(Arc::new(RedisBus::new(redis.clone(), subscriptions.clone()))),
+        revocations: Arc::new(RedisRevocations::new(redis.clone())),
+        limits: Some(Arc::new(RedisRateLimiter::new(redis.clone()))),
+        log: Log::Redis(Arc::new(RedisLog::new(redis, subscriptions, config.event_log.retention))),
+    })
 }

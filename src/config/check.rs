@@ -21,6 +21,12 @@ pub(super) fn rules(config: &Config) -> Result<(), ConfigError> {
     if config.server.drain_delay >= config.server.drain_timeout {
         return broken("server.drain_delay", "must be shorter than server.drain_timeout");
     }
+    if let Some(key) = config.limits.zero() {
+        return broken(key, "must be at least 1 (limits.enabled turns them off)");
+    }
+    if config.limits.store_timeout.is_zero() {
+        return broken("limits.store_timeout", "must not be zero");
+    }
     if config.sessions.shards == 0 {
         return broken("sessions.shards", "must be at least 1");
     }

@@ -140,6 +140,7 @@ pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Outco
         .try_parsing(true)
         .list_separator(",")
         .with_list_parse_key("server.origins")
+        .with_list_parse_key("server.trusted_proxies")
         .with_list_parse_key("providers.text")
         .source(Some(ours));
     let conventional = conventional.build().map_err(|error| ConfigError::Value {
@@ -237,6 +238,7 @@ mod tests {
             ("JWT_EXPIRATION", "60"),
             ("DATABASE_TIMEOUT", "7"),
             ("WHATIF__SERVER__ORIGINS", "https://a.example,https://b.example"),
+            ("WHATIF__SERVER__TRUSTED_PROXIES", "10.0.0.0/8,fd00::/8"),
             ("WHATIF__INTERNAL__ENABLED", "false"),
         ]);
         let config = load(Some(toml.path()), &vars).unwrap().config;
@@ -245,6 +247,7 @@ mod tests {
         assert_eq!(config.auth.access_ttl.as_secs(), 60);
         assert_eq!(config.database.timeout.as_secs(), 7);
         assert_eq!(config.server.origins, ["https://a.example", "https://b.example"]);
+        assert_eq!(config.server.trusted_proxies.len(), 2);
         assert!(!config.internal.enabled);
     }
 
@@ -313,6 +316,8 @@ mod tests {
             ("bad variable", "", &[("PORT", "70000")], "server.port"),
             ("unknown variable", "", &[("WHATIF__SERVER__PROT", "1")], "prot"),
             ("short secret", "", &[("JWT_SECRET", "short")], "auth.jwt_secret"),
+            ("limit", "[limits]\nper_user = 0\n", &[], "limits.per_user"),
+            ("proxy", "", &[("WHATIF__SERVER__TRUSTED_PROXIES", "10.0.0.0/99")], "10.0.0.0/99"),
             ("redis", "", &[("REDIS_URL", "http://localhost")], "redis.url"),
             ("lease", "[sessions]\nlease_renew = \"5s\"\n", &[], "sessions.lease_renew"),
             ("half a key", "", &[("AWS_ACCESS_KEY_ID", "AKIA")], "dynamodb.secret_access_key"),

@@ -1,12 +1,13 @@
 //! Configuration: `config.toml` < environment, read and checked once at start, handed down by section.
 //!
 //! Every key, its unit and its default stands in `config.toml` at the top of the repository; the defaults here are
-//! the same (a test compares them). `load.rs` reads and merges, `check.rs` holds the rules between keys;
-//! `database.rs`, `dynamodb.rs` and `redis.rs` are sections with rules of their own.
+//! the same (a test compares them). `load.rs` reads and merges, `check.rs` holds the rules between keys; a section with
+//! rules of its own has a file of its own.
 
 mod check;
 pub mod database;
 mod dynamodb;
+mod limits;
 mod load;
 mod redis;
 
@@ -19,6 +20,7 @@ use serde::Deserialize;
 
 pub use database::Database;
 pub use dynamodb::{DynamoDb, DynamoEngine};
+pub use limits::{InvalidNetwork, Limits, Network};
 pub use load::{ConfigError, Outcome, load};
 pub use redis::{InvalidUrl, Redis, Servers};
 
@@ -40,6 +42,7 @@ pub struct Config {
     pub log: Log,
     pub auth: Auth,
     pub database: Database,
+    pub limits: Limits,
     pub sockets: Sockets,
     pub sessions: Sessions,
     pub event_log: EventLog,
@@ -59,6 +62,7 @@ impl Default for Config {
             log: Log::default(),
             auth: Auth::default(),
             database: Database::default(),
+            limits: Limits::default(),
             sockets: Sockets::default(),
             sessions: Sessions::default(),
             event_log: EventLog::default(),
@@ -78,6 +82,8 @@ pub struct Server {
     pub port: u16,
     /// Browser origins allowed to call the API and open sockets; `*` allows any.
     pub origins: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
     /// Largest request body.
     pub max_body_bytes: usize,
     /// Whole-request deadline (streams and sockets excepted).
@@ -97,6 +103,7 @@ impl Default for Server {
             host: IpAddr::from([0, 0, 0, 0]),
             port: 3000,
             origins: vec!["*".into()],
+            trusted_proxies: Vec::new(),
             max_body_bytes: 256 * 1024,
             request_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(25),

@@ -13,6 +13,7 @@ use super::AppState;
 use super::error::{ApiError, ErrorBody};
 use super::extract::{Json, JsonBytes};
 use super::idempotent::Idempotency;
+use super::limit::Attempts;
 use super::wire::TokensView;
 use crate::domain::ids::UserId;
 use crate::domain::user::Registration;
@@ -62,8 +63,10 @@ struct RefreshBody {
 async fn register(
     State(state): State<AppState>,
     idempotency: Idempotency,
+    attempts: Attempts,
     JsonBytes(body, bytes): JsonBytes<RegisterBody>,
 ) -> Result<Response, ApiError> {
+    attempts.at(&body.email, &state).await?;
     let RegisterBody { email, password, display_name } = body;
     let registration = Registration { email, password: SecretString::from(password), display_name };
     let users = state.users.clone();
@@ -85,8 +88,10 @@ async fn register(
 )]
 async fn login(
     State(state): State<AppState>,
+    attempts: Attempts,
     Json(body): Json<LoginBody>,
 ) -> Result<axum::Json<TokensView>, ApiError> {
+    attempts.at(&body.email, &state).await?;
     let grant = state.users.login(&body.email, SecretString::from(body.password)).await?;
     Ok(axum::Json(TokensView::with_user(grant)))
 }

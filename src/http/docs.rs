@@ -4,7 +4,9 @@ use axum::Router;
 use utoipa::Modify;
 use utoipa::OpenApi;
 use utoipa::openapi::content::Content;
-use utoipa::openapi::response::ResponseBuilder;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa_swagger_ui::{Config, SwaggerUi};
@@ -42,14 +44,15 @@ impl Modify for Bearer {
     }
 }
 
-/// Adds what any operation may answer when it breaks, or when it asks someone who takes too long, and says of every
-/// answer what it is.
+/// Adds what any operation may answer when it breaks, or when it asks someone who takes too long, when its caller asks
+/// too much or is suspended, and says of every answer what it is.
 pub(super) fn add_failures(api: &mut utoipa::openapi::OpenApi) {
     let failure = |text: &str| {
         let content = Content::new(Some(Ref::from_schema_name("Error")));
         ResponseBuilder::new().description(text).content("application/json", content).build()
     };
-    for item in api.paths.paths.values_mut() {
+    for (path, item) in &mut api.paths.paths {
+        let limited = !path.contains("/health");
         let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
             let responses = &mut operation.responses.responses;
@@ -57,6 +60,13 @@ pub(super) fn add_failures(api: &mut utoipa::openapi::OpenApi) {
                 || operation.request_body.is_some();
             if asks {
                 responses.entry("504".into()).or_insert_with(|| failure("`timeout`").into());
+            }
+            if limited {
+                responses.entry("429".into()).or_insert_with(|| too_many().into());
+            }
+            if operation.security.is_some() {
+                let text = "`insufficient_permissions`: the account is suspended";
+                responses.entry("403".into()).or_insert_with(|| failure(text).into());
             }
             responses.entry("500".into()).or_insert_with(|| failure("`internal`").into());
             for (status, response) in responses.iter_mut() {
@@ -69,6 +79,28 @@ pub(super) fn add_failures(api: &mut utoipa::openapi::OpenApi) {
             }
         }
     }
+}
+
+/// What callers over their limit get. The headers but `Retry-After` come with every other answer as well.
+fn too_many() -> Response {
+    let content = Content::new(Some(Ref::from_schema_name("Error")));
+    let text = "`rate_limited`: too many requests of this user or from this address";
+    let response = ResponseBuilder::new().description(text).content("application/json", content);
+    [
+        ("Retry-After", "Seconds until the same would be allowed"),
+        ("RateLimit-Limit", "Requests of the limit that is nearest to its end"),
+        ("RateLimit-Remaining", "What is left of it"),
+        ("RateLimit-Reset", "Seconds until all of it is back"),
+    ]
+    .into_iter()
+    .fold(response, |response, (name, text)| {
+        let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+        response.header(
+            name,
+            HeaderBuilder::new().schema(Some(seconds)).description(Some(text)).build(),
+        )
+    })
+    .build()
 }
 
 fn describe(status: &str) -> &'static str {

@@ -23,8 +23,8 @@ use super::extract::{Authed, Path, Query};
 use super::scenarios::scenario_id;
 use super::wire;
 use crate::actors::generation::{Attached, LogReader, Taken, Wake};
+use crate::actors::user::Watch;
 use crate::domain::event::Frame;
-use crate::domain::ids::UserId;
 use crate::error::ServiceError;
 
 /// A comment goes out after this long without an event (or after the sockets' ping interval, if that is shorter), so
@@ -69,9 +69,10 @@ async fn events(
     let (epoch, after) = position(last.or(query.after.as_deref()))?;
     let wake = Arc::new(Wake::default());
     let attached = state.generation.attach(caller.user, scenario, epoch, after, &wake).await?;
+    let watch = state.users.watch(&caller, state.gateway.draining());
     let left = caller.expires_at.duration_since(state.clock.now());
     let until = Instant::now() + Duration::try_from(left).unwrap_or_default();
-    let events = Events::new(state, caller.user, attached, wake, until);
+    let events = Events::new(state, watch, attached, wake, until);
     let body = Body::from_stream(stream::unfold(events, |mut events| async move {
         let chunk = events.next().await?;
         Some((Ok::<_, std::convert::Infallible>(chunk), events))
@@ -98,7 +99,7 @@ fn position(text: Option<&str>) -> Result<(Option<&str>, u64), ServiceError> {
 
 struct Events {
     state: AppState,
-    user: UserId,
+    watch: Watch,
     reader: LogReader,
     wake: Arc<Wake>,
     /// Chunks that go out before anything else.
@@ -110,13 +111,13 @@ struct Events {
 impl Events {
     fn new(
         state: AppState,
-        user: UserId,
+        watch: Watch,
         attached: Attached,
         wake: Arc<Wake>,
         until: Instant,
     ) -> Self {
         let mut events =
-            Self { state, user, reader: attached.reader, wake, ready: VecDeque::new(), until };
+            Self { state, watch, reader: attached.reader, wake, ready: VecDeque::new(), until };
         // Headers alone do not tell a client that the stream is open.
         events.ready.push_back(Bytes::from_static(b":\n\n"));
         if let Some(snapshot) = attached.snapshot {
@@ -131,7 +132,7 @@ impl Events {
             if let Some(chunk) = self.ready.pop_front() {
                 return Some(chunk);
             }
-            if Instant::now() >= self.until {
+            if Instant::now() >= self.until || self.watch.told().is_cancelled() {
                 return None;
             }
             let mut frames = Vec::new();
@@ -142,7 +143,7 @@ impl Events {
                     let quiet = Instant::now() + KEEP_ALIVE.min(pings);
                     let news = poll_fn(|context| self.wake.poll(context));
                     tokio::select! {
-                        () = self.state.gateway.draining().cancelled() => return None,
+                        () = self.watch.told().cancelled() => return None,
                         news = timeout_at(quiet.min(self.until), news) => match news {
                             Ok(()) => {}
                             Err(_) if Instant::now() >= self.until => {}
@@ -166,7 +167,8 @@ impl Events {
     async fn restart(&mut self) -> Option<()> {
         let (generation, scenario) = (&self.state.generation, self.reader.scenario());
         let nowhere = Some("-");
-        let attached = generation.attach(self.user, scenario, nowhere, 0, &self.wake).await.ok()?;
+        let attached =
+            generation.attach(self.watch.user(), scenario, nowhere, 0, &self.wake).await.ok()?;
         self.reader = attached.reader;
         self.add_snapshot(attached.snapshot?);
         Some(())

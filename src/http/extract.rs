@@ -19,16 +19,41 @@ impl FromRequestParts<AppState> for Authed {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let Some(token) = bearer(parts)? else {
-            let text = "an access token is needed (Authorization: Bearer …)";
-            return Err(ServiceError::new(Code::Unauthenticated, text).into());
+        let token = match parts.extensions.get::<Token>() {
+            Some(token) => token.clone(),
+            None => Token::of(parts, state),
         };
-        Ok(Self(state.users.verify(token)?))
+        match token.0? {
+            Some(caller) => Ok(Self(caller)),
+            None => {
+                let text = "an access token is needed (Authorization: Bearer …)";
+                Err(ServiceError::new(Code::Unauthenticated, text).into())
+            }
+        }
+    }
+}
+
+/// What a request's Authorization header says; left in the request by whoever looks at it first.
+#[derive(Clone)]
+pub struct Token(pub Result<Option<Caller>, ServiceError>);
+
+impl Token {
+    pub fn of(parts: &Parts, state: &AppState) -> Self {
+        Self(match bearer(parts) {
+            Ok(Some(token)) => state.users.verify(token).map(Some),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// The caller, if it is known.
+    pub fn caller(&self) -> Option<&Caller> {
+        self.0.as_ref().ok()?.as_ref()
     }
 }
 
 /// The bearer token of a request, if it carries an Authorization header.
-pub fn bearer(parts: &Parts) -> Result<Option<&str>, ServiceError> {
+fn bearer(parts: &Parts) -> Result<Option<&str>, ServiceError> {
     let Some(value) = parts.headers.get(AUTHORIZATION) else { return Ok(None) };
     let token = value.to_str().ok().and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;

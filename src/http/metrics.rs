@@ -50,6 +50,13 @@ fn gauges(state: &AppState, out: &mut String) {
     family(out, "whatif_turns_running", "gauge", "Turns running.", one(generation.running_turns()));
     family(out, "whatif_leases_held", "gauge", "Leases held.", one(generation.held_leases()));
 
+    let (revocations, stale_for) = state.users.revocations();
+    let help = "Ended logins and suspended users whose access tokens are refused.";
+    family(out, "whatif_revocations", "gauge", help, one(revocations));
+    let help = "Age of the last news of other replicas' revocations.";
+    let stale = [(String::new(), stale_for.as_secs_f64())];
+    family(out, "whatif_revocations_stale_seconds", "gauge", help, stale);
+
     let services = state.gateway.services();
     let up = services.iter().filter(|service| service.planned.is_none()).map(|service| {
         let up = service.liveness() == Liveness::Up;

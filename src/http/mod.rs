@@ -3,6 +3,7 @@
 //! A file per resource with its wire types, thin handlers and `routes()`; `ws/` is the socket. Handlers use service
 //! handles and `domain`, never a store or a provider.
 
+mod address;
 mod auth;
 pub mod docs;
 mod error;
@@ -10,6 +11,7 @@ mod events;
 mod extract;
 mod health;
 mod idempotent;
+mod limit;
 mod metrics;
 mod providers;
 mod request_id;
@@ -38,6 +40,7 @@ use crate::actors::answers::AnswersHandle;
 use crate::actors::gateway::GatewayHandle;
 use crate::actors::generation::GenerationHandle;
 use crate::actors::history::HistoryHandle;
+use crate::actors::limits::LimitsHandle;
 use crate::actors::user::UserHandle;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -56,6 +59,7 @@ pub struct Services {
     pub generation: GenerationHandle,
     pub answers: AnswersHandle,
     pub gateway: GatewayHandle,
+    pub limits: LimitsHandle,
     pub metrics: MetricsPage,
     pub clock: Clock,
     pub config: Arc<Config>,
@@ -155,10 +159,11 @@ pub fn gateway_router(state: AppState) -> Router {
     let router = api.merge(planned).merge(health).merge(docs::routes(description));
     let router =
         router.route("/", routing::get(|| async { axum::response::Redirect::to(docs::DOCS_PATH) }));
-    layered(router, &state).with_state(state)
+    let limit = middleware::from_fn_with_state(state.clone(), limit::layer);
+    wrapped(bounded(router, &state).layer(limit), &state).with_state(state)
 }
 
-/// A service's own listener: its part of the API, its health, and the process's metrics.
+/// A service's own listener: its part of the API, its health, and the process's metrics. Nothing is limited here.
 pub fn internal_router(service: Service, state: AppState) -> Router {
     let (routes, _) = OpenApiRouter::new().nest(BASE, service.routes()).split_for_parts();
     let status = move |State(state): State<AppState>| async move {
@@ -168,7 +173,7 @@ pub fn internal_router(service: Service, state: AppState) -> Router {
     let router = with_planned(routes, service)
         .route("/health", routing::get(status))
         .route("/metrics", routing::get(metrics::page));
-    layered(router, &state).with_state(state)
+    wrapped(bounded(router, &state), &state).with_state(state)
 }
 
 fn with_planned(router: Router<AppState>, service: Service) -> Router<AppState> {
@@ -184,17 +189,22 @@ fn with_planned(router: Router<AppState>, service: Service) -> Router<AppState> 
     })
 }
 
-fn layered(router: Router<AppState>, state: &AppState) -> Router<AppState> {
-    let config = &state.config.server;
+/// What a request may cost, and an answer for those that name nothing.
+fn bounded(router: Router<AppState>, state: &AppState) -> Router<AppState> {
     router
         .fallback(|| async { ApiError(ServiceError::new(Code::NotFound, "there is nothing here")) })
         .method_not_allowed_fallback(|| async {
             ApiError(ServiceError::new(Code::MethodNotAllowed, "this method is not allowed here"))
         })
-        .layer(DefaultBodyLimit::max(config.max_body_bytes))
+        .layer(DefaultBodyLimit::max(state.config.server.max_body_bytes))
         .layer(middleware::from_fn_with_state(state.clone(), deadline))
+}
+
+/// What every answer gets.
+fn wrapped(router: Router<AppState>, state: &AppState) -> Router<AppState> {
+    router
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(cors(&config.origins))
+        .layer(cors(&state.config.server.origins))
         .layer(middleware::from_fn(request_id::layer))
 }
 
@@ -226,6 +236,9 @@ fn cors(origins: &[String]) -> CorsLayer {
         .expose_headers([
             HeaderName::from_static("x-request-id"),
             HeaderName::from_static("retry-after"),
+            limit::LIMIT.clone(),
+            limit::REMAINING.clone(),
+            limit::RESET.clone(),
         ])
         .max_age(std::time::Duration::from_secs(600));
     if origins.iter().any(|origin| origin == "*") {

@@ -16,6 +16,7 @@ use whatif::config;
 use whatif::domain::ids::UserId;
 use whatif::domain::user::{EmailKey, Grant, Registration};
 use whatif::error::{Code, ServiceError};
+use whatif::storage::embedded::LocalRevocations;
 use whatif::storage::sqlite::user::SqliteUserStore;
 use whatif::storage::user::UserStore;
 
@@ -42,6 +43,7 @@ async fn start_in(folder: TempDir, cost: HashCost) -> Fixture {
         config::Auth { hashing_workers: WORKERS, hashing_queue: QUEUE, ..config::Auth::default() };
     let parts = Parts {
         store: Arc::new(store.clone()),
+        revocations: Arc::new(LocalRevocations::default()),
         secret: ServerSecret::new(&SECRET.into()).unwrap(),
         cost,
         clock: Clock::starting_at(Timestamp::from_second(1_800_000_000).unwrap()),

@@ -7,6 +7,7 @@ mod api;
 mod bus;
 mod chaos;
 mod history_store;
+mod limits;
 mod log_store;
 mod openai;
 mod play;

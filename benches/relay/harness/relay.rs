@@ -162,6 +162,7 @@ fn environment(
         ("WHATIF__SERVER__HOST", "127.0.0.1".into()),
         ("WHATIF__INTERNAL__ENABLED", "false".into()),
         ("WHATIF__AUTH__ACCESS_TTL", "6h".into()),
+        ("WHATIF__LIMITS__ENABLED", "false".into()),
         ("WHATIF__EVENT_LOG__DURABILITY", durability.into()),
         ("WHATIF__SESSIONS__COALESCE", coalesce.into()),
         ("WHATIF__SESSIONS__MAX_TURNS", "100000".into()),

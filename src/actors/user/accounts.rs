@@ -6,11 +6,13 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::refresh::{Presented, RefreshTokens, Verdict, hash, judge};
+use super::revocations::Revocations;
 use crate::actors::pool::{Failure, Reply, Trip, Work};
 use crate::domain::ids::UserId;
 use crate::domain::user::{EmailKey, LoginId, User};
 use crate::error::{Code, ServiceError};
 use crate::storage::StoreError;
+use crate::storage::revocation::Revocation;
 use crate::storage::user::{Account, Credential, Login, Rotated, Rotation, UserStore};
 
 pub(super) enum Job {
@@ -50,6 +52,7 @@ pub(super) struct Exchanged {
 pub(super) struct Accounts {
     pub store: Arc<dyn UserStore>,
     pub tokens: RefreshTokens,
+    pub revocations: Revocations,
 }
 
 impl Work for Accounts {
@@ -107,6 +110,7 @@ impl Accounts {
                 Verdict::Over => return Err(over().into()),
                 Verdict::Reused => {
                     self.store.revoke_login(login.id, *now).await?;
+                    self.revocations.publish(Revocation::Ended(login.id)).await;
                     tracing::warn!(
                         user = %user.id,
                         login = %login.id.0,

@@ -2,11 +2,12 @@
 //!
 //! [`UserHandle`] is all that others see. Two pools do the work: `user.database` (`accounts.rs`) and `user.hashing`
 //! (`hashing.rs`), so that a rush of logins keeps nobody from refreshing. Access tokens (`tokens.rs`) are checked
-//! without either. Ids and times are made here; nothing here knows of HTTP, and no secret is ever logged.
+//! without either, against the revocations that every replica holds (`revocations.rs`). Ids and times are made here; nothing here knows of HTTP, and no secret is ever logged.
 
 mod accounts;
 mod hashing;
 mod refresh;
+mod revocations;
 mod rules;
 mod secret;
 mod tokens;
@@ -16,10 +17,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
+use tokio_util::sync::CancellationToken;
 
 use self::accounts::{Accounts, Exchange, Exchanged, Job as AccountJob, Opened};
 use self::hashing::{Hashing, Job as HashJob, Match};
 use self::refresh::RefreshTokens;
+use self::revocations::Revocations;
 use super::circuit::Policy;
 use super::pool::{self, PoolHandle, PoolSpec};
 use super::status::ServiceStatus;
@@ -29,9 +32,11 @@ use crate::config;
 use crate::domain::ids::UserId;
 use crate::domain::user::{Caller, EmailKey, Grant, LoginId, Registration, Role, Tokens, User};
 use crate::error::{Code, ServiceError};
+use crate::storage::revocation::{Revocation, RevocationStore};
 use crate::storage::user::{Credential, Login, UserStore};
 
 pub use self::hashing::{HashCost, InvalidCost};
+pub use self::revocations::{Standing, Watch};
 pub use self::secret::{MIN_SECRET_BYTES, SecretError, ServerSecret};
 pub use self::tokens::TokenIssuer;
 
@@ -51,6 +56,7 @@ const PURGE_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// What the service is built from.
 pub struct Parts {
     pub store: Arc<dyn UserStore>,
+    pub revocations: Arc<dyn RevocationStore>,
     pub secret: ServerSecret,
     /// [`HashCost::default`], except in tests.
     pub cost: HashCost,
@@ -64,6 +70,7 @@ pub struct UserHandle {
     hashing: PoolHandle<Hashing>,
     issuer: Arc<TokenIssuer>,
     refresh_tokens: RefreshTokens,
+    revocations: Revocations,
     refresh_ttl: Duration,
     clock: Clock,
 }
@@ -76,6 +83,7 @@ pub fn build(
 ) -> (UserHandle, ChildSpec, Arc<ServiceStatus>) {
     let circuit = Policy::from(circuits);
     let refresh_tokens = RefreshTokens::new(&parts.secret);
+    let revocations = Revocations::new(parts.revocations, auth.access_ttl);
     let database = PoolHandle::new(
         PoolSpec {
             name: "user.database",
@@ -85,7 +93,11 @@ pub fn build(
             panics: PANICS,
             circuit: circuit.clone(),
         },
-        Accounts { store: parts.store, tokens: refresh_tokens.clone() },
+        Accounts {
+            store: parts.store,
+            tokens: refresh_tokens.clone(),
+            revocations: revocations.clone(),
+        },
     );
     let hashing = PoolHandle::new(
         PoolSpec {
@@ -99,7 +111,8 @@ pub fn build(
         Hashing::new(parts.cost),
     );
     let status = ServiceStatus::new("user", vec![database.view(), hashing.view()]);
-    let children = vec![pool::child(&database), pool::child(&hashing)];
+    let keeper = revocations::child(&revocations);
+    let children = vec![pool::child(&database), pool::child(&hashing), keeper];
     let spec = ChildSpec::supervisor("user", children).status(Arc::clone(&status));
     let issuer = TokenIssuer::new(&parts.secret, auth.access_ttl, parts.clock.clone());
     let handle = UserHandle {
@@ -107,6 +120,7 @@ pub fn build(
         hashing,
         issuer: Arc::new(issuer),
         refresh_tokens,
+        revocations,
         refresh_ttl: auth.refresh_ttl,
         clock: parts.clock,
     };
@@ -203,8 +217,8 @@ impl UserHandle {
         Ok(self.grant(user, login, token))
     }
 
-    /// Ends the login that the refresh token belongs to. A token that belongs to none is no error. Access tokens
-    /// already given out run until they expire.
+    /// Ends the login that the refresh token belongs to, and with it the access tokens already given out: here at
+    /// once, on other replicas within two seconds. A token that belongs to none is no error.
     ///
     /// # Errors
     /// `service_unavailable`, `timeout`.
@@ -212,7 +226,10 @@ impl UserHandle {
         let Some(presented) = self.refresh_tokens.recognise(token) else { return Ok(()) };
         let now = self.now();
         let end = |reply| AccountJob::EndLogin(presented.login, now, reply);
-        self.database.call(end).await.map(|_| ())
+        self.database.call(end).await?;
+        // Also when it had ended before: that may not have been told.
+        self.revocations.publish(Revocation::Ended(presented.login)).await;
+        Ok(())
     }
 
     /// The user, suspended or not.
@@ -235,19 +252,46 @@ impl UserHandle {
     /// Who an access token speaks for. Asks nobody: costs microseconds, works while every store is down.
     ///
     /// # Errors
-    /// `invalid_token`; an expired token has a code of its own.
+    /// `invalid_token`, also when the token's login has ended; an expired token has a code of its own.
+    /// `insufficient_permissions` for a good token of a user who is suspended.
     pub fn verify(&self, token: &str) -> Result<Caller, ServiceError> {
-        self.issuer.verify(token)
+        let caller = self.issuer.verify(token)?;
+        match self.revocations.standing(&caller) {
+            Standing::Good => Ok(caller),
+            Standing::Ended => Err(accounts::over()),
+            Standing::Suspended => Err(accounts::suspended()),
+        }
     }
 
-    /// Suspends a user, or lifts the suspension; `Ok(false)` if there is no such user.
+    /// How someone stands whose token was good. Asks nobody.
+    pub fn standing(&self, caller: &Caller) -> Standing {
+        self.revocations.standing(caller)
+    }
+
+    /// Has a caller watched who stays for longer than a request; `parent` tells it as well.
+    pub fn watch(&self, caller: &Caller, parent: &CancellationToken) -> Watch {
+        self.revocations.watch(caller, parent)
+    }
+
+    /// Revocations that are held, and how old the last news of others is.
+    pub fn revocations(&self) -> (usize, Duration) {
+        (self.revocations.known(), self.revocations.stale_for())
+    }
+
+    /// Suspends a user, or lifts the suspension; `Ok(false)` if there is no such user. Access tokens and connections
+    /// of a suspended user end here at once, on other replicas within two seconds.
     ///
     /// # Errors
     /// `service_unavailable`, `timeout`.
     pub async fn set_suspended(&self, id: UserId, suspended: bool) -> Result<bool, ServiceError> {
         let now = self.now();
         let since = suspended.then_some(now);
-        self.database.call(|reply| AccountJob::Suspend(id, since, now, reply)).await
+        let found = self.database.call(|reply| AccountJob::Suspend(id, since, now, reply)).await?;
+        if found {
+            let what = if suspended { Revocation::Suspended } else { Revocation::Restored };
+            self.revocations.publish(what(id)).await;
+        }
+        Ok(found)
     }
 
     /// Forgets logins that ended by themselves more than a day ago; returns how many. For a timer.

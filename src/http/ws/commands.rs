@@ -16,6 +16,7 @@ use crate::domain::turn::Request;
 use crate::domain::user::Caller;
 use crate::error::{Code, ServiceError};
 use crate::http::AppState;
+use crate::http::limit::too_many;
 
 pub type Job = BoxFuture<'static, Done>;
 
@@ -88,6 +89,10 @@ pub fn play(state: AppState, caller: Caller, id: String, ask: Ask) -> Job {
                 async {
                     let scenario = scenario_id(&scenario)?;
                     let command = body.into_command()?;
+                    match state.limits.turn(caller.user).await {
+                        Some(limit) if !limit.allowed => return Err(too_many(&limit)),
+                        _ => {}
+                    }
                     let turn = TurnId::new(state.clock.now());
                     let key = idem.map(|idem| format!("ws:{idem}"));
                     let request = Request { command, key, turn };

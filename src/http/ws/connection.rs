@@ -30,6 +30,7 @@ use super::frames::{Close, ServerFrame};
 use super::pace::Pace;
 use crate::actors::gateway::{GOING_AWAY_OVER, SocketPlace};
 use crate::actors::generation::{LogReader, Wake};
+use crate::actors::user::{Standing, Watch};
 use crate::domain::event::Frame;
 use crate::domain::user::Caller;
 use crate::error::ServiceError;
@@ -50,7 +51,7 @@ pub struct Connection {
     socket: WebSocket,
     state: AppState,
     wake: Arc<Wake>,
-    caller: Option<(Caller, SocketPlace)>,
+    caller: Option<Admitted>,
     attachments: Vec<Attachment>,
     job: Option<Job>,
     /// Answers and other frames of the connection's own; a client gets no more than it asks for.
@@ -58,9 +59,17 @@ pub struct Connection {
     writing: Writing,
     pace: Pace,
     timer: Pin<Box<Sleep>>,
-    draining: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// That the replica drains, or that the caller may not stay.
+    told: Pin<Box<WaitForCancellationFutureOwned>>,
     times: Times,
     events_sent: Counter,
+}
+
+/// Who is in.
+struct Admitted {
+    caller: Caller,
+    watch: Watch,
+    _place: SocketPlace,
 }
 
 struct Attachment {
@@ -87,7 +96,7 @@ enum Happened {
     /// The socket or the feed is over.
     Ended(End),
     Time,
-    Draining,
+    Told,
 }
 
 /// The loop ends; a code if it is to be told to the client.
@@ -96,7 +105,7 @@ type End = Option<Close>;
 impl Connection {
     pub fn new(socket: WebSocket, state: AppState, id: Uuid, request: Box<str>) -> Self {
         let now = Instant::now();
-        let draining = Box::pin(state.gateway.draining().clone().cancelled_owned());
+        let told = Box::pin(state.gateway.draining().clone().cancelled_owned());
         Self {
             id,
             request,
@@ -109,7 +118,7 @@ impl Connection {
             writing: Writing::Idle,
             pace: Pace::new(state.config.sockets.commands_per_second),
             timer: Box::pin(tokio::time::sleep_until(now)),
-            draining,
+            told,
             events_sent: metrics::counter!("whatif_events_sent_total"),
             times: Times {
                 opened: now,
@@ -195,8 +204,8 @@ impl Connection {
                 return Poll::Ready(Happened::Older(index, page));
             }
         }
-        if self.times.leave.is_none() && self.draining.poll_unpin(context).is_ready() {
-            return Poll::Ready(Happened::Draining);
+        if self.times.leave.is_none() && self.told.poll_unpin(context).is_ready() {
+            return Poll::Ready(Happened::Told);
         }
         // The timer may go off early (the time was moved on since); that only costs a look.
         let due = self.due();
@@ -240,14 +249,38 @@ impl Connection {
             Happened::Older(index, page) => self.older(index, page),
             Happened::Ended(end) => Err(end),
             Happened::Time => self.time(),
-            Happened::Draining => {
-                // Not all at the same moment: they come back somewhere else.
-                let after = GOING_AWAY_OVER.mul_f64(rand::random());
-                let after_ms = u64::try_from(after.as_millis()).unwrap_or(0);
-                self.outbox.push_back(ServerFrame::GoingAway { after_ms }.encode());
-                self.times.leave = Some(Instant::now() + after);
-                Ok(())
+            Happened::Told => self.told(),
+        }
+    }
+
+    fn told(&mut self) -> Result<(), End> {
+        if let Some(caller) = self.caller.as_ref().map(|admitted| admitted.caller) {
+            match self.state.users.standing(&caller) {
+                Standing::Good => {}
+                Standing::Ended => return Err(Some(Close::Unauthorized)),
+                Standing::Suspended => return Err(Some(Close::Banned)),
             }
+            if !self.state.gateway.draining().is_cancelled() {
+                // Suspended for a moment only.
+                self.watch(caller);
+                return Ok(());
+            }
+        }
+        // Not all at the same moment: they come back somewhere else.
+        let after = GOING_AWAY_OVER.mul_f64(rand::random());
+        let after_ms = u64::try_from(after.as_millis()).unwrap_or(0);
+        self.outbox.push_back(ServerFrame::GoingAway { after_ms }.encode());
+        self.times.leave = Some(Instant::now() + after);
+        Ok(())
+    }
+
+    /// Watches `caller`, who is in, from now on.
+    fn watch(&mut self, caller: Caller) {
+        let watch = self.state.users.watch(&caller, self.state.gateway.draining());
+        self.told = Box::pin(watch.told().clone().cancelled_owned());
+        self.times.token = Some(self.expiry(&caller));
+        if let Some(admitted) = &mut self.caller {
+            (admitted.caller, admitted.watch) = (caller, watch);
         }
     }
 
@@ -256,8 +289,10 @@ impl Connection {
             Done::Answer(frame) => self.outbox.push_back(frame),
             Done::Close(close) => return Err(Some(close)),
             Done::Admitted { id, caller, place } => {
+                let watch = self.state.users.watch(&caller, self.state.gateway.draining());
+                self.told = Box::pin(watch.told().clone().cancelled_owned());
                 self.times.token = Some(self.expiry(&caller));
-                self.caller = Some((caller, place));
+                self.caller = Some(Admitted { caller, watch, _place: place });
                 if let Some(id) = id {
                     self.welcome(&id);
                 }

@@ -51,6 +51,7 @@ impl Close {
     pub fn of_token(error: &ServiceError) -> Self {
         match error.code {
             Code::ExpiredToken => Close::TokenExpired,
+            Code::InsufficientPermissions => Close::Banned,
             _ => Close::Unauthorized,
         }
     }

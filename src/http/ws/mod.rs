@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::error::{ApiError, ErrorBody};
-use super::extract::bearer;
+use super::extract::Token;
 use super::{AppState, request_id};
 use crate::actors::gateway::Stage;
 use crate::error::{Code, ServiceError};
@@ -49,10 +49,9 @@ async fn upgrade(State(state): State<AppState>, request: Request) -> Result<Resp
         .map_err(|rejection| ServiceError::new(Code::MalformedRequest, rejection.body_text()))?;
     let offered = offers_subprotocol(&parts.headers);
     // A token in the header spares the one in the hello; a bad one is told like a bad hello.
-    let caller = match bearer(&parts) {
-        Ok(None) => Ok(None),
-        Ok(Some(token)) => state.users.verify(token).map(Some),
-        Err(error) => Err(error),
+    let Token(caller) = match parts.extensions.remove::<Token>() {
+        Some(token) => token,
+        None => Token::of(&parts, &state),
     };
     let upgrade = upgrade
         .protocols([SUBPROTOCOL])

@@ -6,12 +6,16 @@
 mod bells;
 mod disk_log;
 mod lease;
+mod limits;
 mod memory_bus;
 mod memory_log;
+mod revocation;
 
 pub use disk_log::{DiskLog, OpenError};
+pub use limits::LocalRateLimiter;
 pub use memory_bus::MemoryBus;
 pub use memory_log::MemoryLog;
+pub use revocation::LocalRevocations;
 
 use std::sync::Arc;
 

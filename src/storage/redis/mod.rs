@@ -1,4 +1,4 @@
-//! What replicas share through Redis: event logs with their leases, and the bus between replicas.
+//! What replicas share through Redis: event logs with their leases, the bus between replicas, rate limits, revocations.
 //!
 //! Everything runs over one [`Redis`] handle, whether a single server or a cluster stands behind it. Keys that a script
 //! changes together share a hash tag, so that they are on one node. All times are Redis's own.
@@ -6,14 +6,18 @@
 mod bus;
 mod connection;
 mod failure;
+mod limits;
 mod log;
 mod probe;
+mod revocation;
 mod script;
 mod subscriptions;
 
 pub use bus::RedisBus;
 pub use connection::Redis;
 pub use failure::{ConnectError, Failure};
+pub use limits::RedisRateLimiter;
 pub use log::RedisLog;
+pub use revocation::RedisRevocations;
 pub use script::{Call, Script};
 pub use subscriptions::Subscriptions;

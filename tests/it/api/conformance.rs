@@ -44,6 +44,9 @@ impl Contract {
             }
             (Some(_), other) => return Err(format!("{method} {path} {status} is {other:?}")),
         }
+        if answer.header("ratelimit-limit").is_none() != path.contains("/health") {
+            return Err(format!("{method} {path} {status} is limited otherwise"));
+        }
         if answer.status >= 400 && !path.contains("/health") {
             answer.is_error(answer.status, answer.body["error"].as_str().unwrap_or_default());
         }
@@ -143,7 +146,8 @@ async fn every_described_answer_is_given_for_real_and_no_other() {
     let (id, _) = app.told(&reader).await;
     successes(&app, &contract, &reader, &id).await;
     refusals(&app, &contract, &reader, &id).await;
-    suspended(&app, &contract).await;
+    suspended(&app, &contract, &id).await;
+    limited(&contract).await;
     overdue(&contract).await;
     unavailable(&app, &contract, &reader, &id).await;
     assert_eq!(contract.unseen(), BTreeSet::new(), "described, but never called");
@@ -282,7 +286,7 @@ async fn refusals(app: &App, contract: &Contract, reader: &Reader, id: &str) {
     empty.stop().await;
 }
 
-async fn suspended(app: &App, contract: &Contract) {
+async fn suspended(app: &App, contract: &Contract, id: &str) {
     let reader = app.reader().await;
     let users = &app.replica().state().users;
     assert!(users.set_suspended(reader.id.parse().unwrap(), true).await.unwrap());
@@ -292,6 +296,22 @@ async fn suspended(app: &App, contract: &Contract) {
     let refresh = json!({ "refresh_token": reader.refresh });
     let answer = send(app.request(Method::POST, "/auth/refresh").json(&refresh)).await;
     contract.expect("post", "/auth/refresh", 403, &answer);
+    for operation in all().into_iter().filter(|operation| operation.signed) {
+        let answer = send(operation.request(app, &reader, id)).await;
+        contract.expect(operation.method, operation.path, 403, &answer);
+    }
+}
+
+/// One request a minute.
+async fn limited(contract: &Contract) {
+    let mut app = App::start_with(|config| config.limits.per_address = 1).await;
+    let reader = app.reader().await;
+    for operation in all() {
+        let answer = send(operation.request(&app, &reader, "x")).await;
+        contract.expect(operation.method, operation.path, 429, &answer);
+    }
+    contract.expect("get", "/ws", 429, &send(app.request(Method::GET, "/ws")).await);
+    app.stop().await;
 }
 
 /// No time at all: a password's hash is late.

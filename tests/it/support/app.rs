@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
 use whatif::boot::{self, Replica};
-use whatif::config::Config;
+use whatif::config::{Config, Limits};
 
 pub struct App {
     replica: Option<Replica>,
@@ -30,6 +30,9 @@ pub struct Reader {
 
 pub const PASSWORD: &str = "correct horse battery staple";
 
+/// A limit that nobody reaches.
+const MANY: u32 = 1_000_000;
+
 impl App {
     pub async fn start() -> Self {
         Self::start_with(|_| {}).await
@@ -44,6 +47,15 @@ impl App {
         config.internal.enabled = false;
         config.providers.storyteller.words_per_second = 0.0;
         config.server.drain_timeout = Duration::from_secs(10);
+        // Tests ask faster than people, and all from one address.
+        config.limits = Limits {
+            per_user: MANY,
+            per_address: MANY,
+            auth_per_address: MANY,
+            auth_per_account: MANY,
+            turns_per_user: MANY,
+            ..Limits::default()
+        };
         change(&mut config);
         let replica = boot::start(config.clone()).await.unwrap();
         let base = format!("http://{}", replica.address);

@@ -55,13 +55,13 @@ impl Connection {
     /// The cursor means nothing any more: attach anew, from a snapshot.
     fn restart(&mut self, index: usize) {
         if self.job.is_none()
-            && let (Some(attachment), Some((caller, _))) =
-                (self.attachments.get(index), &self.caller)
+            && let (Some(attachment), Some(admitted)) = (self.attachments.get(index), &self.caller)
         {
             let scenario = attachment.reader.scenario();
             let (state, wake) = (self.state.clone(), Arc::clone(&self.wake));
+            let caller = admitted.caller;
             let nowhere = Some("-".to_owned());
-            let attach = || commands::attach(state, *caller, None, scenario, nowhere, 0, wake);
+            let attach = || commands::attach(state, caller, None, scenario, nowhere, 0, wake);
             self.job = Some(self.span(None).in_scope(attach));
         }
     }

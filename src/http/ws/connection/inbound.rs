@@ -47,7 +47,7 @@ impl Connection {
             }
         }
         let caller = match (&self.caller, &ask) {
-            (Some((caller, _)), _) => *caller,
+            (Some(admitted), _) => admitted.caller,
             (None, Ask::Hello { token: Some(token) }) => {
                 let verified = self.state.users.verify(token);
                 let caller = verified.map_err(|error| Some(Close::of_token(&error)))?;
@@ -61,7 +61,7 @@ impl Connection {
             // After a token in the header another one may come, but no bad one and nobody else's.
             Ask::Hello { token: Some(token) } => match self.state.users.verify(&token) {
                 Ok(fresh) if fresh.user == caller.user => {
-                    self.renew(fresh);
+                    self.watch(fresh);
                     self.welcome(&id);
                 }
                 Ok(_) => return Err(Some(Close::Unauthorized)),
@@ -82,7 +82,7 @@ impl Connection {
             }
             Ask::Refresh { token } => match self.state.users.verify(&token) {
                 Ok(fresh) if fresh.user == caller.user => {
-                    self.renew(fresh);
+                    self.watch(fresh);
                     self.ack(&id, json!({}));
                 }
                 Ok(_) => {
@@ -127,13 +127,6 @@ impl Connection {
 
     pub(super) fn ack(&mut self, id: &str, result: serde_json::Value) {
         self.outbox.push_back(ServerFrame::Ack { id, result }.encode());
-    }
-
-    fn renew(&mut self, fresh: Caller) {
-        if let Some((caller, _)) = &mut self.caller {
-            *caller = fresh;
-        }
-        self.times.token = Some(self.expiry(&fresh));
     }
 
     pub(super) fn expiry(&self, caller: &Caller) -> Instant {
