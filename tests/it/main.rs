@@ -3,6 +3,7 @@
 mod accounts;
 mod api;
 mod history_store;
+mod log_model;
 mod log_store;
 mod openai;
 mod play;
