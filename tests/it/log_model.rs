@@ -22,6 +22,7 @@
 //! before it, if both are by the same owner and no event came between. Both then name the same open turn.
 //!
 //! The second half takes a real store beside the model: every step in a small world, long random walks in a large one.
+//! There too each rule of the store was left out of the model, and the two fell out with each other.
 
 mod properties;
 mod real;
@@ -148,7 +149,7 @@ fn the_memory_log_takes_every_step_as_the_model_does() {
                 }
                 real.step(&world, before, action, &next).await;
                 real.compare(&world, &next).await;
-                real.done().await;
+                real.done(&next).await;
                 if known.insert(next.clone()) {
                     ways.push_back(way.iter().cloned().chain([(action, next)]).collect());
                 }
@@ -167,13 +168,17 @@ fn walks(store: &dyn LogStore, runtime: &tokio::runtime::Runtime, cases: u32) {
             let mut state = world.init_states().remove(0);
             for choice in choices {
                 let mut steps = world.next_steps(&state);
-                let Some(index) = usize::from(choice).checked_rem(steps.len()) else { break };
+                // Seldom disturbed, or nobody would get far.
+                if choice % 8 > 0 && steps.iter().any(|(action, _)| action.is_writing()) {
+                    steps.retain(|(action, _)| action.is_writing());
+                }
+                let Some(index) = usize::from(choice / 8).checked_rem(steps.len()) else { break };
                 let (action, next) = steps.swap_remove(index);
                 real.step(&world, &state, action, &next).await;
                 real.compare(&world, &next).await;
                 state = next;
             }
-            real.done().await;
+            real.done(&state).await;
         });
         Ok(())
     };

@@ -100,8 +100,17 @@ impl<'a> Beside<'a> {
         }
     }
 
-    /// Leaves the store as it was found.
-    pub async fn done(self) {
+    /// What the next owner would be told, and leaves the store as it was found.
+    pub async fn done(self, state: &State) {
+        if let Some(log) = &state.store.log {
+            tokio::time::advance(TTL).await;
+            let orphans = self.store.list_orphans(usize::MAX).await.unwrap();
+            assert_eq!(orphans.contains(&self.scenario), log.open_turn);
+            let claim = self.store.claim(self.scenario, "next", TTL, Origin::New).await.unwrap();
+            let Claim::Granted(lease) = claim else { panic!("the lease does not run out") };
+            assert_eq!(lease.extent, self.extent(log));
+            assert_eq!(lease.checkpoint, log.checkpoint.map(bytes));
+        }
         self.store.delete(self.scenario).await.unwrap();
     }
 

@@ -118,6 +118,13 @@ pub enum Action {
     FailOver,
 }
 
+impl Action {
+    /// Whether it is part of writing, and no disturbance.
+    pub fn is_writing(self) -> bool {
+        matches!(self, Self::Send(..) | Self::Deliver(_) | Self::Hear(_) | Self::TimeOut(_))
+    }
+}
+
 impl Model for World {
     type State = State;
     type Action = Action;
