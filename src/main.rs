@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -68,16 +69,30 @@ fn main() -> ExitCode {
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("whatif: cannot start: {error}");
+            complain(&format_args!("cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(run(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("whatif: {error:#}");
+            complain(&format_args!("{error:#}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// One line for whoever started us. There is nobody to tell if that fails.
+fn complain(what: &dyn Display) {
+    let _ = writeln!(io::stderr(), "whatif: {what}");
+}
+
+/// A line on standard output. Whoever closed it (`whatif openapi | head`) has seen enough, which is no failure.
+fn print(line: impl Display) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
 }
 
@@ -108,23 +123,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Serve => serve(load()?.config).await,
         Command::Play(options) => play::run(*options).await,
-        Command::Config { command: ConfigCommand::Check } => {
-            println!("{}", load()?.report());
-            Ok(())
-        }
-        Command::Openapi => {
-            println!("{}", http::openapi().to_pretty_json()?);
-            Ok(())
-        }
-        Command::Migrate { print_tables: true } => {
-            println!("{}", boot::print_tables(&load()?.config));
-            Ok(())
-        }
+        Command::Config { command: ConfigCommand::Check } => Ok(print(load()?.report())?),
+        Command::Openapi => Ok(print(http::openapi().to_pretty_json()?)?),
+        Command::Migrate { print_tables: true } => Ok(print(boot::print_tables(&load()?.config))?),
         Command::Migrate { print_tables: false } => {
             let config = load()?.config;
             telemetry::init_logs(&config.log)?;
             for store in boot::migrate(&config).await? {
-                println!("{store}: up to date");
+                print(format_args!("{store}: up to date"))?;
             }
             Ok(())
         }
@@ -137,8 +143,9 @@ async fn serve(config: config::Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let replica = boot::start(config).await?;
-    // Nobody has to read it: a closed pipe is no reason to end.
-    let _ = writeln!(std::io::stdout(), "{}", boot::greeting(&replica));
+    if let Err(error) = print(boot::greeting(&replica)) {
+        tracing::warn!(%error, "greeting not printed");
+    }
     let by_hand = tokio::select! {
         _ = terminate.recv() => false,
         _ = interrupt.recv() => true,

@@ -31,7 +31,11 @@ pub fn init_logs(config: &Log) -> anyhow::Result<()> {
         LogFormat::Json => false,
         LogFormat::Auto => std::io::stderr().is_terminal(),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // It would complain to the same stderr, and panic if that is gone: the server outlives its log's reader.
+        .log_internal_errors(false);
     if pretty {
         builder.compact().init();
     } else {

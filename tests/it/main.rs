@@ -8,6 +8,7 @@ mod bus;
 mod chaos;
 mod history_store;
 mod limits;
+mod log_model;
 mod log_store;
 mod openai;
 mod play;

@@ -159,3 +159,37 @@ async fn migrating_twice_is_migrating_once() {
     assert_eq!(outputs[0].lines().filter(|line| line.ends_with("up to date")).count(), 4);
     Server::start(folder.path(), 0, &[]).await.register("ada@example.org").await;
 }
+
+/// The writing end of a pipe that nobody reads any more.
+fn closed() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_who_has_seen_enough_is_no_failure() {
+    let folder = tempdir().unwrap();
+    let into = async |arguments: &[&str], stdout: Stdio| {
+        let mut command = whatif(folder.path(), arguments);
+        let child = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+        child.wait_with_output().await.unwrap()
+    };
+    for arguments in [&["config", "check"][..], &["openapi"], &["migrate"], &["--help"]] {
+        let output = into(arguments, closed()).await;
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && err.is_empty(), "{arguments:?}: {err}");
+    }
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    refuses(&into(&["config", "check"], full.into()).await, &["No space left"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_outlives_whoever_read_its_log() {
+    let folder = tempdir().unwrap();
+    let env = [("LOG_LEVEL", "debug")];
+    let mut server = Server::start_logging_to(closed(), folder.path(), 0, &env).await;
+    server.register("ada@example.org").await;
+    server.signal("TERM").await;
+    assert_eq!(server.ended(Duration::from_secs(15)).await, Some(0));
+}

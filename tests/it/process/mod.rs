@@ -41,9 +41,20 @@ impl Server {
     pub async fn start(folder: &Path, port: u16, env: &[(&str, &str)]) -> Self {
         let log = folder.join("stderr.log");
         let file = std::fs::File::options().create(true).append(true).open(&log).unwrap();
+        Self::start_logging_to(file.into(), folder, port, env).await
+    }
+
+    /// As [`Server::start`], with its standard error going elsewhere than into its log.
+    pub async fn start_logging_to(
+        stderr: Stdio,
+        folder: &Path,
+        port: u16,
+        env: &[(&str, &str)],
+    ) -> Self {
+        let log = folder.join("stderr.log");
         let mut command = whatif(folder, &["serve"]);
         command.env("PORT", port.to_string()).envs(env.iter().copied());
-        let mut child = command.stdout(Stdio::piped()).stderr(file).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut greeting = String::new();
         let greeted = timeout(Duration::from_secs(30), async {
@@ -57,7 +68,7 @@ impl Server {
             false
         });
         let greeted = greeted.await.expect("a greeting within 30 s");
-        assert!(greeted, "{greeting}{}", std::fs::read_to_string(&log).unwrap());
+        assert!(greeted, "{greeting}{}", std::fs::read_to_string(&log).unwrap_or_default());
         let port = greeting.split("http://127.0.0.1:").nth(1).unwrap();
         let port = port.split_whitespace().next().unwrap().parse().unwrap();
         Self { child, port, greeting, log, http: reqwest::Client::new() }
