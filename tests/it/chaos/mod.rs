@@ -61,6 +61,17 @@ struct Stage {
     prompt: String,
     readers: Vec<(watch::Receiver<Standing>, JoinHandle<Told>)>,
     player: JoinHandle<usize>,
+    /// Turns that were played, once the player has gone home.
+    turns: Option<usize>,
+}
+
+impl Stage {
+    async fn played(&mut self) -> usize {
+        match self.turns {
+            Some(turns) => turns,
+            None => *self.turns.insert(passed_on((&mut self.player).await)),
+        }
+    }
 }
 
 async fn run(seed: u64) {
@@ -80,7 +91,7 @@ async fn run(seed: u64) {
         }
         stop.cancel();
         let told = settle(&mut stages, &end).await;
-        verdict::holds(&world, &told, strikes.iter().any(|strike| strike.fault.loses_logs())).await
+        verdict::holds(&world, &told, &strikes).await
     })
     .catch_unwind()
     .await;
@@ -114,7 +125,7 @@ async fn raise(
                 (0..READERS).map(|_| Reader::start(at.clone(), end.clone())).collect();
             let watched = readers[0].0.clone();
             let player = tokio::spawn(writer::play(caller, at.clone(), watched, stop.clone()));
-            Stage { at, prompt, readers, player }
+            Stage { at, prompt, readers, player, turns: None }
         }
     });
     join_all(begun).await
@@ -129,7 +140,7 @@ async fn unharmed(stages: &mut [Stage]) {
             }
         }
         if stage.player.is_finished() {
-            passed_on((&mut stage.player).await);
+            stage.played().await;
         }
     }
 }
@@ -143,7 +154,7 @@ fn passed_on<T>(result: Result<T, tokio::task::JoinError>) -> T {
 async fn settle(stages: &mut [Stage], end: &CancellationToken) -> Vec<verdict::Case> {
     let mut cases = Vec::new();
     for stage in &mut *stages {
-        let turns = passed_on((&mut stage.player).await);
+        let turns = stage.played().await;
         verdict::caught_up(&stage.at, &mut stage.readers).await;
         cases.push((stage.at.clone(), stage.prompt.clone(), turns));
     }

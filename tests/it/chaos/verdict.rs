@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::fault::{Fault, Strike};
 use super::reader::{Address, Reader, Standing, Told};
 use super::world::World;
 use super::writer::{Caller, PATIENCE};
@@ -83,7 +84,10 @@ pub async fn caught_up(
 }
 
 /// Compares everything that was told with what is stored, counts the bills, and looks for what was left behind.
-pub async fn holds(world: &World, cases: &[Case], lost_logs: bool) -> Summary {
+pub async fn holds(world: &World, cases: &[Case], strikes: &[Strike]) -> Summary {
+    let lost_logs = strikes.iter().any(|strike| strike.fault.loses_logs());
+    // A call that is cut before its first word is made again.
+    let cut = strikes.iter().filter(|strike| strike.fault == Fault::CutModel).count();
     let mut summary = Summary::default();
     let taken_up = taken_up(world);
     for case in cases {
@@ -107,15 +111,18 @@ pub async fn holds(world: &World, cases: &[Case], lost_logs: bool) -> Summary {
         }
         let up = taken_up.get(&case.at.scenario).copied().unwrap_or(0);
         let calls = world.calls(&case.prompt).await;
+        let times: Vec<_> = calls.iter().map(|call| &call["timestamp"]).collect();
         assert!(
-            calls <= case.turns + up,
-            "{}: {calls} calls for {} turns, {up} of them taken up",
+            calls.len() <= case.turns + up + cut,
+            "{}: {} calls for {} turns, {up} times taken up, {cut} cut: {times:?}\n{}",
             case.prompt,
-            case.turns
+            calls.len(),
+            case.turns,
+            world.said_of(&case.at.scenario).join("\n")
         );
         summary.turns += case.turns;
         summary.taken_up += up;
-        summary.calls += calls;
+        summary.calls += calls.len();
     }
     summary.keys = left_behind(world).await;
     summary
@@ -132,11 +139,14 @@ fn finished_before(told: &Told, tree: &Value) {
     }
 }
 
-/// How often a turn of each scenario was taken up, according to those that did.
+/// How often a turn of each scenario was taken up, or saved from a lost log, according to those that did.
 fn taken_up(world: &World) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for (_, line) in world.logged() {
-        if line["message"] == "turn taken up" {
+        if ["turn taken up", "turn carried over into a new log"]
+            .iter()
+            .any(|said| line["message"] == *said)
+        {
             let scenario = line["scenario"].as_str().unwrap().to_owned();
             *counts.entry(scenario).or_default() += 1;
         }

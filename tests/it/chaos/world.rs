@@ -179,10 +179,26 @@ impl World {
         text
     }
 
-    /// Calls that the model was asked and will charge for, by the prompt they belong to.
-    pub async fn calls(&self, prompt: &str) -> usize {
-        let requests = self.model.requests(MODEL).await;
-        requests.iter().filter(|request| request["body"].to_string().contains(prompt)).count()
+    /// What the replicas said about a scenario, in order.
+    pub fn said_of(&self, scenario: &str) -> Vec<String> {
+        let logged = self.logged().into_iter().filter(|(_, line)| line["scenario"] == scenario);
+        let mut said: Vec<_> = logged
+            .map(|(number, line)| {
+                format!(
+                    "{} replica {number}: {} {}",
+                    line["timestamp"], line["message"], line["turn"]
+                )
+            })
+            .collect();
+        said.sort();
+        said
+    }
+
+    /// Calls that the model was asked and will charge for, by the prompt they belong to: what it noted of each.
+    pub async fn calls(&self, prompt: &str) -> Vec<Value> {
+        let mut requests = self.model.requests(MODEL).await;
+        requests.retain(|request| request["body"].to_string().contains(prompt));
+        requests
     }
 }
 
