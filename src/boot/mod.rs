@@ -89,6 +89,8 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
         history::build(scenarios, clock.clone(), circuit.clone());
     let (generation, generation_rows, generation_status) = generation::build(generation::Parts {
         log: log.store(),
+        // Nobody else can have this data directory.
+        bus: None,
         history: history.clone(),
         texts: providers::text_providers(&config, &circuit),
         clock: clock.clone(),

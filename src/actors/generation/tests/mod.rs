@@ -29,6 +29,10 @@ use crate::domain::event::Event;
 use crate::domain::ids::SceneId;
 use crate::domain::scenario::{Finish, Length, Scene, content_hash, utf16_len};
 use crate::providers::storyteller::StorytellerProvider;
+use crate::storage::embedded::MemoryBus;
+use tokio::time::timeout;
+
+use super::shard::ShardMsg;
 
 const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 const OWNER: UserId = UserId(Uuid::from_u128(1));
@@ -36,6 +40,7 @@ const OWNER: UserId = UserId(Uuid::from_u128(1));
 /// What replicas share: the stores and the vendor.
 struct World {
     log: Arc<FaultyLog>,
+    bus: Arc<MemoryBus>,
     scenes: Arc<Scenes>,
     script: Arc<Script>,
     clock: Clock,
@@ -62,6 +67,7 @@ impl World {
     fn new() -> Self {
         Self {
             log: Arc::default(),
+            bus: Arc::default(),
             scenes: Arc::default(),
             script: Arc::default(),
             clock: Clock::starting_at(NOW),
@@ -92,6 +98,7 @@ impl World {
         let texts = vec![spec(script, script::WORKERS), spec(Arc::new(storyteller), 4)];
         let (handle, rows, status) = build(Parts {
             log: Arc::clone(&self.log) as _,
+            bus: Some(Arc::clone(&self.bus) as _),
             history,
             texts: TextProviders::new(texts, &policy()),
             clock: self.clock.clone(),

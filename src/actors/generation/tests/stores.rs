@@ -42,13 +42,23 @@ impl Switch {
     }
 }
 
-#[derive(Default)]
 pub struct FaultyLog {
     pub inner: MemoryLog,
     pub fault: Switch,
     pub reads: Switch,
     /// So many appends are taken and then reported as failed.
     pub lies: AtomicUsize,
+}
+
+impl Default for FaultyLog {
+    fn default() -> Self {
+        Self {
+            inner: MemoryLog::shared(),
+            fault: Switch::default(),
+            reads: Switch::default(),
+            lies: AtomicUsize::default(),
+        }
+    }
 }
 
 impl FaultyLog {
