@@ -5,6 +5,7 @@
 //! nobody: loading and telling happen elsewhere and come back as messages.
 
 mod admission;
+mod ending;
 mod loading;
 mod resting;
 
@@ -21,10 +22,9 @@ use tracing::{Instrument, Span};
 use super::GenerationDeps;
 use super::carry::Carry;
 use super::checkpoint::Checkpoint;
-use super::draft::Draft;
 use super::load::{LoadError, Loaded};
 use super::shard::ShardMsg;
-use super::turn::{self, Accepted, Answer, Outcome, Signals, TurnArgs, TurnError, TurnState, Work};
+use super::turn::{self, Accepted, Answer, Signals, TurnArgs, TurnError, TurnState, Work};
 use super::writer::{LogWriter, WriteError};
 use crate::domain::ids::{ScenarioId, SceneId, TurnId};
 use crate::domain::scenario::{Choice, Scenario};
@@ -392,56 +392,5 @@ impl SessionState {
             _ => Err(ServiceError::new(Code::TurnNotFound, "this turn is not running").into()),
         };
         let _ = stop.reply.send(answer);
-    }
-
-    /// A turn has ended: with an outcome, or with what it knew when it lost its log, if it could still say so.
-    async fn turn_over(
-        &mut self,
-        myself: &ActorRef<SessionMsg>,
-        actor: ActorId,
-        ended: Result<Box<Outcome>, Option<Box<Carry>>>,
-    ) -> Result<(), ActorProcessingErr> {
-        match &self.phase {
-            Phase::Telling(telling) if telling.actor == actor => {}
-            _ => return Ok(()),
-        }
-        let Phase::Telling(telling) = std::mem::replace(&mut self.phase, Phase::Dormant) else {
-            return Ok(());
-        };
-        self.used = Instant::now();
-        let halted = telling.signals.halt.is_cancelled();
-        match ended {
-            Ok(outcome) if halted || outcome.doubtful => {
-                let Outcome { writer, checkpoint, left, .. } = *outcome;
-                self.remember(&writer, checkpoint, left);
-                writer.release().await;
-                if halted {
-                    self.reload_soon(myself);
-                }
-            }
-            Ok(outcome) => {
-                self.failures = 0;
-                let Outcome { writer, checkpoint, current, .. } = *outcome;
-                let scenario = telling.scenario;
-                self.phase =
-                    Phase::Ready(Box::new(Ready { scenario, writer, checkpoint, current }));
-            }
-            // What the log says now decides how to go on.
-            Err(carry) => {
-                self.carry = carry.map(Arc::from).or(self.carry.take());
-                self.args.deps.leases.forgive(self.args.scenario);
-                self.reload_soon(myself);
-            }
-        }
-        self.serve_waiting(myself).await?;
-        self.plan_look(myself);
-        self.leave(myself).await;
-        Ok(())
-    }
-
-    /// Keeps what is known of a log whose pen is lost.
-    fn remember(&mut self, writer: &LogWriter, checkpoint: Checkpoint, draft: Option<Draft>) {
-        let (epoch, head) = (Arc::clone(writer.epoch()), writer.head());
-        self.carry = Some(Arc::new(Carry { epoch, head, checkpoint, draft }));
     }
 }

@@ -33,6 +33,11 @@ fn last_boundary(frames: &[(u64, Frame)]) -> Option<Option<u64>> {
 }
 
 impl Tail {
+    #[cfg(test)]
+    pub fn is_followed(&self) -> bool {
+        self.lock().follower.as_ref().is_some_and(|follower| !follower.is_finished())
+    }
+
     /// Where follower `id` has to read on; `None` if it is not needed any more.
     pub fn followed(&self, id: u64) -> Option<Seen> {
         let inner = self.lock();
