@@ -2,6 +2,7 @@
 //! owner is gone: a session of this replica that died, or another replica.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,11 +19,11 @@ use crate::storage::log::{Fence, LogStore};
 
 /// Pause between two ticks, give or take a quarter, so that replicas do not look all at once. A turn that was handed
 /// over or whose owner died waits at most this long to be found.
-const TICK: Duration = Duration::from_millis(120);
-/// Interrupted turns that are listed and, drawn from those, taken up at each look. Every replica draws others: few are
-/// claimed in vain, and the load is spread.
+const TICK: Duration = Duration::from_millis(100);
+/// Interrupted turns that are listed at each look. Half of them are taken up, drawn by lot, within these bounds: the
+/// other half is left to others, and few are claimed in vain.
 const ORPHANS_LISTED: usize = 512;
-const ORPHANS_PER_LOOK: usize = 128;
+const ORPHANS_TAKEN: RangeInclusive<usize> = 8..=128;
 
 /// The leases held right now. Registered by whoever holds a pen, for as long as it does.
 #[derive(Default)]
@@ -235,7 +236,8 @@ impl KeeperArgs {
         match timeout(self.every, self.log.list_orphans(ORPHANS_LISTED)).await {
             Ok(Ok(mut orphans)) => {
                 orphans.shuffle(&mut rand::rng());
-                for scenario in orphans.into_iter().take(places.min(ORPHANS_PER_LOOK)) {
+                let share = (orphans.len() / 2).clamp(*ORPHANS_TAKEN.start(), *ORPHANS_TAKEN.end());
+                for scenario in orphans.into_iter().take(places.min(share)) {
                     self.shards.tell(scenario, ShardMsg::Resume(scenario));
                 }
                 return true;

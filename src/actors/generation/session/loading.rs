@@ -81,8 +81,11 @@ impl SessionState {
             let _ = stop.reply.send(Err(refused.clone()));
         }
         // Who holds the lease takes the open turn up; unless the log is lost, and it only looked for one.
-        let again = retry && (held.is_none() || self.carry.is_some());
-        if again && self.leaving.is_empty() && self.failures < MAX_ATTEMPTS {
+        let again =
+            retry && self.failures < MAX_ATTEMPTS && (held.is_none() || self.carry.is_some());
+        // Nobody but this session knows that a turn was open in a log that is lost.
+        let only_here = retry && held.is_none() && self.carry.is_some();
+        if (again || only_here) && self.leaving.is_empty() {
             self.reload_soon(myself);
             self.plan_look(myself);
         } else if held.is_some() {
@@ -114,7 +117,7 @@ impl SessionState {
 
     /// Tries again after a failure, the later the more of them there were.
     pub(super) fn reload_soon(&mut self, myself: &ActorRef<SessionMsg>) {
-        let wait = Duration::from_millis(50) * (1 << self.failures.min(6));
+        let wait = Duration::from_millis(50) * (1 << self.failures.min(8));
         self.failures = self.failures.saturating_add(1);
         self.rests_until = Instant::now() + wait;
         myself.send_after(wait, || SessionMsg::Reload);

@@ -66,7 +66,9 @@ impl SessionState {
             ready.writer.release().await;
         }
         match self.phase {
-            Phase::Dormant if unused >= self.args.deps.config.idle_timeout => {
+            Phase::Dormant
+                if self.carry.is_none() && unused >= self.args.deps.config.idle_timeout =>
+            {
                 // The shard forgets this session before it stops, so that no command gets lost.
                 self.part(myself);
             }

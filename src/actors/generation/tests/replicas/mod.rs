@@ -94,11 +94,17 @@ impl Watch {
         let page = world.log.inner.read(id, 0, usize::MAX).await.unwrap().unwrap();
         let head = page.extent.head;
         let what = format!("a reader sees all of {} up to {head}", page.extent.epoch);
-        until(&what, || {
+        let is_level = || {
             let seen = self.seen();
             seen.epoch == *page.extent.epoch && seen.after + seen.frames.len() as u64 == head
-        })
-        .await;
+        };
+        for _ in 0..100 {
+            if is_level() {
+                break;
+            }
+            pause(100).await;
+        }
+        assert!(is_level(), "never: {what}");
         let seen = self.seen();
         let stored = page.frames.into_iter().filter(|(seq, _)| *seq > seen.after);
         let stored: Vec<Frame> = stored.map(|(_, frame)| frame).collect();

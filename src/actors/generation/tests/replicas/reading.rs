@@ -19,7 +19,8 @@ async fn readers_on_every_replica_see_the_same_bytes_whenever_they_come() {
     assert_eq!(replicas[0].handle.running_turns() + replicas[1].handle.running_turns(), 0);
     for watch in &watches {
         watch.sees_everything(&world, id).await;
-        assert_eq!((watch.seen().snapshots, watch.seen().frames.len()), (0, events.len()));
+        let seen = watch.seen();
+        assert_eq!((seen.snapshots, seen.frames.len()), (0, events.len()));
     }
     // They stay attached: what another replica tells next comes to all of them.
     pause(8_000).await;
