@@ -215,8 +215,11 @@ impl GenerationHandle {
         extent: &Extent,
         seq: u64,
     ) -> Result<Option<Draft>, ServiceError> {
+        if extent.first > seq {
+            return Ok(None);
+        }
         let mut span = LOOK_BACK;
-        while extent.first <= seq {
+        loop {
             let from = extent.first.max(seq.saturating_sub(span - 1));
             let events = self.events(scenario, extent, from, seq).await?;
             if from == extent.first || events.iter().any(Event::bounds_turn) {
@@ -224,7 +227,6 @@ impl GenerationHandle {
             }
             span *= 4;
         }
-        Ok(None)
     }
 
     async fn events(

@@ -14,6 +14,10 @@ use crate::actors::generation::turn::Work;
 /// After so many failures in a row the session waits for another one to ask.
 const REST: Duration = Duration::from_secs(2);
 
+/// So many tries are made to get a lost log from someone who holds its lease: they last longer than one that is left
+/// over from what the store went back to.
+const HELD_TRIES: u32 = 8;
+
 impl SessionState {
     pub(super) fn load(&mut self, myself: &ActorRef<SessionMsg>) {
         if matches!(self.phase, Phase::Dormant) && self.leaving.is_empty() {
@@ -80,12 +84,15 @@ impl SessionState {
         for stop in self.stopping.drain(..) {
             let _ = stop.reply.send(Err(refused.clone()));
         }
-        // Who holds the lease takes the open turn up; unless the log is lost, and it only looked for one.
-        let again =
-            retry && self.failures < MAX_ATTEMPTS && (held.is_none() || self.carry.is_some());
-        // Nobody but this session knows that a turn was open in a log that is lost.
-        let only_here = retry && held.is_none() && self.carry.is_some();
-        if (again || only_here) && self.leaving.is_empty() {
+        let again = match (&held, &self.carry) {
+            (None, None) => self.failures < MAX_ATTEMPTS,
+            // Nobody but this session knows that a turn was open in a log that is lost.
+            (None, Some(_)) => true,
+            // Who holds the lease takes the open turn up; unless it only looked for a log that is lost.
+            (Some(_), Some(_)) => self.failures < HELD_TRIES,
+            (Some(_), None) => false,
+        };
+        if retry && again && self.leaving.is_empty() {
             self.reload_soon(myself);
             self.plan_look(myself);
         } else if held.is_some() {
