@@ -89,6 +89,12 @@ impl Follower {
             let after = if seen.epoch.is_some() { seen.head } else { i64::MAX as u64 };
             let read = in_time(self.log.read(self.tail.scenario(), after, PAGE_BYTES)).await;
             let adopted = match read {
+                // It may have grown again meanwhile: other events under numbers that were shown.
+                Ok(Some(page))
+                    if rolled_back.is_some() && seen.epoch.as_ref() == Some(&page.extent.epoch) =>
+                {
+                    Adopted::RolledBack
+                }
                 Ok(Some(page)) => self.tail.adopt(self.id, &seen, page),
                 // Lost, or deleted. Should it begin anew, there will be news; till then there is nothing to show.
                 Ok(None) => Adopted::Level,
@@ -103,11 +109,11 @@ impl Follower {
                 Adopted::More => {}
                 Adopted::Level => return Looked::Level,
                 Adopted::Over => return Looked::Over,
-                Adopted::RolledBack(extent) => {
+                Adopted::RolledBack => {
                     let since = *rolled_back.get_or_insert_with(Instant::now);
                     if since.elapsed() > MENDED_WITHIN {
-                        self.tail.rewind(self.id, &extent);
-                        return Looked::Level;
+                        self.tail.retire(self.id);
+                        return Looked::Over;
                     }
                     // Whoever owns the log begins it anew; if nobody does, a session here finds what the tail knows.
                     let scenario = self.tail.scenario();

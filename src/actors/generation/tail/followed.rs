@@ -1,10 +1,10 @@
 //! A tail's side of being followed: when a follower is needed, and what is taken of what it brings.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::{Inner, Tail};
 use crate::domain::event::Frame;
-use crate::storage::log::{Extent, LogPage};
+use crate::storage::log::LogPage;
 
 /// Where a tail stood when its follower looked into the store.
 pub struct Seen {
@@ -17,8 +17,8 @@ pub enum Adopted {
     /// There may be more already.
     More,
     Level,
-    /// The store has less than the tail has seen: it was rolled back to this.
-    RolledBack(Extent),
+    /// The store has less than the tail has seen: it was rolled back.
+    RolledBack,
     /// The follower is not needed any more.
     Over,
 }
@@ -60,7 +60,7 @@ impl Tail {
             return Adopted::Level;
         }
         if extent.head < seen.head {
-            return Adopted::RolledBack(extent);
+            return Adopted::RolledBack;
         }
         let Some(((first, _), (last, _))) = frames.first().zip(frames.last()) else {
             inner.begin(&extent);
@@ -79,14 +79,23 @@ impl Tail {
         }
     }
 
-    /// Takes readers back to a log that has lost its newest events: those who have seen them find that their cursor
-    /// means nothing.
-    pub fn rewind(&self, id: u64, extent: &Extent) {
+    /// Gives this tail up: what it has shown is not what the log holds. All its readers find that their cursor means
+    /// nothing, and come to another tail.
+    pub fn retire(&self, id: u64) {
         let mut inner = self.lock();
-        if inner.follower.is_some() && inner.followers == id {
-            inner.epoch = None;
-            inner.begin(extent);
+        if inner.follower.is_none() || inner.followers != id {
+            return;
         }
+        if let Some(hub) = self.hub.upgrade() {
+            let mut tails = hub.tails.lock().unwrap_or_else(PoisonError::into_inner);
+            if tails.get(&self.scenario).is_some_and(|tail| std::ptr::eq(tail.as_ptr(), self)) {
+                tails.remove(&self.scenario);
+            }
+        }
+        inner.epoch = None;
+        inner.frames.clear();
+        inner.bytes = 0;
+        inner.wake();
     }
 
     /// Starts a follower when one is needed, and ends it when it is not.
