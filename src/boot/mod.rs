@@ -64,7 +64,7 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
     tokio::spawn(telemetry::upkeep(recorder));
 
     let secret = user::ServerSecret::load(&config.auth, &config.data_dir)?;
-    let Stores { users, revocations, limits, answers, dynamo, log, .. } =
+    let Stores { users, revocations, limits, answers, dynamo, log, bus } =
         Stores::open(&config).await?;
 
     let (users, user_row, user_status) = user::build(
@@ -92,6 +92,7 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
         history::build(scenarios, clock.clone(), circuit.clone());
     let (generation, generation_rows, generation_status) = generation::build(generation::Parts {
         log: log.store(),
+        bus,
         history: history.clone(),
         texts: providers::text_providers(&config, &circuit),
         clock: clock.clone(),

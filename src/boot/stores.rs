@@ -34,7 +34,6 @@ pub(super) struct Stores {
     pub dynamo: Dynamo,
     pub log: Log,
     /// Absent where no other replica can be.
-    #[expect(dead_code, reason = "for the forwarding of commands between replicas")]
     pub bus: Option<Arc<dyn ReplicaBus>>,
 }
 

@@ -61,6 +61,14 @@ impl Event {
             Event::TurnFailed { .. } => "turn.failed",
         }
     }
+
+    /// Whether a turn begins or ends with it.
+    pub const fn bounds_turn(&self) -> bool {
+        matches!(
+            self,
+            Event::TurnStarted { .. } | Event::TurnDone { .. } | Event::TurnFailed { .. }
+        )
+    }
 }
 
 /// An encoded event: one JSON object in UTF-8, shared by everyone who sends it.

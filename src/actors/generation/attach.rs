@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tokio::time::sleep;
 
 use super::GenerationHandle;
 use super::draft::Draft;
-use super::tail::{Position, Subscription, Taken, Wake};
-use super::writer::{WriteError, read_events};
-use crate::domain::event::Frame;
+use super::tail::{Position, Subscription, Tail, Taken, Wake};
+use super::writer::{WriteError, in_time, read_events};
+use crate::domain::event::{Event, Frame};
 use crate::domain::ids::{ScenarioId, UserId};
 use crate::domain::scenario::{Scenario, Scene};
 use crate::error::ServiceError;
@@ -17,6 +18,11 @@ use crate::storage::log::{Claim, Extent, LogError, LogStore, Origin};
 
 /// Bytes read at once from the store for a reader that is far behind.
 const PAGE_BYTES: usize = 64 * 1024;
+/// Looks at a log that is not the one that it was a moment ago.
+const LOOKS: u32 = 5;
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Events that are read first in the search for the open turn.
+const LOOK_BACK: u64 = 64;
 
 pub struct Attached {
     pub reader: LogReader,
@@ -69,9 +75,17 @@ impl LogReader {
     /// Reads what is no longer in memory ([`Taken::Older`]); give the result to [`LogReader::advance`].
     pub fn read_older(&self) -> BoxFuture<'static, Result<Vec<(u64, Frame)>, ServiceError>> {
         let (log, scenario, cursor) = (Arc::clone(&self.log), self.scenario, self.cursor);
+        let (epoch, tail) = (Arc::clone(&self.epoch), Arc::clone(self.subscription.tail()));
         Box::pin(async move {
-            let page = log.read(scenario, cursor, PAGE_BYTES).await.map_err(unavailable)?;
-            Ok(page.map(|page| page.frames).unwrap_or_default())
+            let page =
+                in_time(log.read(scenario, cursor, PAGE_BYTES)).await.map_err(unavailable)?;
+            // Another log's events follow no cursor of this one.
+            let page = page.filter(|page| page.extent.epoch == epoch);
+            let mut frames = page.map(|page| page.frames).unwrap_or_default();
+            // The store may be ahead of the tail, in which a cursor beyond its head would mean nothing.
+            let head = tail.position().map_or(0, |position| position.head);
+            frames.retain(|(seq, _)| *seq <= head);
+            Ok(frames)
         })
     }
 
@@ -105,17 +119,13 @@ impl GenerationHandle {
         let tail = self.deps.hub.tail(scenario);
         // Before the log is looked at, so that nothing can slip between.
         let subscription = tail.subscribe(wake);
-        let extent = self.extent(&record).await?;
-        tail.begin(&extent);
-        let position = tail.position().ok_or_else(ServiceError::internal)?;
+        let (extent, position) = self.look(&record, &tail).await?;
         let known = match epoch.filter(|epoch| !epoch.is_empty()) {
             Some(epoch) => epoch == &*extent.epoch,
             None => after == 0,
         };
-        let recovered = known && position.epoch == extent.epoch && {
-            let extent = Extent { head: position.head, ..extent.clone() };
-            extent.holds_after(after)
-        };
+        let held = Extent { head: position.head, ..extent.clone() };
+        let recovered = known && held.holds_after(after);
         let (cursor, snapshot) = match recovered {
             true => (after, None),
             false => {
@@ -138,24 +148,46 @@ impl GenerationHandle {
         self.extent(scenario).await
     }
 
+    /// Where the log stands in the store, and in the tail, which knows as much then.
+    async fn look(
+        &self,
+        record: &Scenario,
+        tail: &Tail,
+    ) -> Result<(Extent, Position), ServiceError> {
+        for _ in 0..LOOKS {
+            let before = tail.position().map(|position| position.epoch);
+            let extent = self.extent(record).await?;
+            if tail.learn(before.as_deref(), &extent)
+                && let Some(position) = tail.position()
+                && position.epoch == extent.epoch
+            {
+                return Ok((extent, position));
+            }
+            // The log is being lost, or begun anew.
+            sleep(LOOK_AGAIN).await;
+        }
+        Err(ServiceError::unavailable("event log", Duration::from_secs(1)))
+    }
+
     async fn extent(&self, scenario: &Scenario) -> Result<Extent, ServiceError> {
         let log = &self.deps.log;
-        if let Some(page) = log.read(scenario.id, i64::MAX as u64, 0).await.map_err(unavailable)? {
-            return Ok(page.extent);
-        }
-        // The log is lost (or was never begun): begin it, so that it has an epoch.
-        let origin = if scenario.scene_count == 0 { Origin::New } else { Origin::Lost };
-        let ttl = self.deps.config.lease_ttl;
-        let claimed = log.claim(scenario.id, &self.deps.replica, ttl, origin).await;
-        match claimed.map_err(unavailable)? {
-            Claim::Granted(lease) => {
-                log.release(scenario.id, lease.fence).await.map_err(unavailable)?;
-                Ok(lease.extent)
+        for _ in 0..LOOKS {
+            let page = in_time(log.read(scenario.id, i64::MAX as u64, 0)).await;
+            if let Some(page) = page.map_err(unavailable)? {
+                return Ok(page.extent);
             }
-            Claim::Held { expires_in, .. } => {
-                Err(ServiceError::unavailable("event log", expires_in))
+            // The log is lost (or was never begun): begin it, so that it has an epoch.
+            let origin = if scenario.scene_count == 0 { Origin::New } else { Origin::Lost };
+            let ttl = self.deps.config.lease_ttl;
+            let claimed = in_time(log.claim(scenario.id, &self.deps.replica, ttl, origin)).await;
+            if let Claim::Granted(lease) = claimed.map_err(unavailable)? {
+                let released = in_time(log.release(scenario.id, lease.fence)).await;
+                released.map_err(unavailable)?;
+                return Ok(lease.extent);
             }
+            // Someone else was first.
         }
+        Err(ServiceError::unavailable("event log", Duration::from_secs(1)))
     }
 
     async fn snapshot(
@@ -165,21 +197,11 @@ impl GenerationHandle {
         position: &Position,
     ) -> Result<Snapshot, ServiceError> {
         let seq = position.head;
-        let from = match position.open_from {
-            Some(open) => open,
+        let open_turn = match position.open_from {
+            Some(None) => None,
+            Some(Some(from)) => Draft::fold(&self.events(scenario, extent, from, seq).await?),
             // No session has told yet: the log itself knows.
-            None => (extent.first <= seq).then_some(extent.first),
-        };
-        let open_turn = match from {
-            None => None,
-            Some(from) => {
-                let events = read_events(&*self.deps.log, scenario, from, seq).await;
-                let events = events.map_err(|error| match error {
-                    WriteError::Fenced => ServiceError::internal(),
-                    WriteError::Unavailable(cause) => unavailable(LogError::Unavailable(cause)),
-                })?;
-                Draft::fold(&events)
-            }
+            None => self.find_open_turn(scenario, extent, seq).await?,
         };
         // Read after the position: whatever was done by then is stored. A scene that is still being told in this
         // snapshot comes through its events.
@@ -188,6 +210,41 @@ impl GenerationHandle {
             scenes.retain(|scene| scene.id != draft.scene);
         }
         Ok(Snapshot { seq, scenes, open_turn })
+    }
+
+    /// Looks back from `seq`, ever further, until a turn begins or ends.
+    async fn find_open_turn(
+        &self,
+        scenario: ScenarioId,
+        extent: &Extent,
+        seq: u64,
+    ) -> Result<Option<Draft>, ServiceError> {
+        if extent.first > seq {
+            return Ok(None);
+        }
+        let mut span = LOOK_BACK;
+        loop {
+            let from = extent.first.max(seq.saturating_sub(span - 1));
+            let events = self.events(scenario, extent, from, seq).await?;
+            if from == extent.first || events.iter().any(Event::bounds_turn) {
+                return Ok(Draft::fold(&events));
+            }
+            span *= 4;
+        }
+    }
+
+    async fn events(
+        &self,
+        scenario: ScenarioId,
+        extent: &Extent,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<Event>, ServiceError> {
+        let events = read_events(&*self.deps.log, scenario, &extent.epoch, from, to).await;
+        events.map_err(|error| match error {
+            WriteError::Fenced => ServiceError::internal(),
+            WriteError::Unavailable(cause) => unavailable(LogError::Unavailable(cause)),
+        })
     }
 }
 

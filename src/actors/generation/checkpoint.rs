@@ -108,6 +108,16 @@ impl Checkpoint {
         }
     }
 
+    /// The same for a log that begins anew: no `seq` of the lost one means anything, and no stored scene is told again.
+    pub fn begun_anew(&self, next_scene: SceneId) -> Self {
+        let forget = |answer: &Answer| Answer { last: None, ..answer.clone() };
+        Self {
+            next_scene: self.next_scene.max(next_scene),
+            open: self.open.clone(),
+            answers: Arc::new(self.answers.iter().map(forget).collect()),
+        }
+    }
+
     /// The last `seq` of the turns that were begun longer ago than `retention`.
     pub fn trimmable(&self, retention: Duration, now: Timestamp) -> Option<u64> {
         self.answers

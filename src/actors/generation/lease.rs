@@ -1,33 +1,48 @@
 //! Keeps the leases of this replica's sessions alive, tells sessions that lost theirs, and picks up turns whose
-//! owner is gone.
+//! owner is gone: a session of this replica that died, or another replica.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use rand::seq::SliceRandom;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
+use uuid::Uuid;
 
 use super::shard::{ShardMsg, Shards};
 use crate::actors::supervisor::ChildSpec;
 use crate::domain::ids::ScenarioId;
 use crate::storage::log::{Fence, LogStore};
 
-/// Interrupted turns taken up at each tick.
-const ORPHANS_PER_TICK: usize = 256;
+/// Pause between two ticks, give or take a quarter, so that replicas do not look all at once. A turn that was handed
+/// over or whose owner died waits at most this long to be found.
+const TICK: Duration = Duration::from_millis(100);
+/// Interrupted turns that are listed at each look. Half of them are taken up, drawn by lot, within these bounds: the
+/// other half is left to others, and few are claimed in vain.
+const ORPHANS_LISTED: usize = 512;
+const ORPHANS_TAKEN: RangeInclusive<usize> = 8..=128;
 
 /// The leases held right now. Registered by whoever holds a pen, for as long as it does.
 #[derive(Default)]
 pub struct Leases {
     held: Mutex<HashMap<ScenarioId, Fence>>,
+    /// Whose pen was dropped and not given up: their session died.
+    dropped: Mutex<HashSet<ScenarioId>>,
 }
 
 impl Leases {
     pub fn register(self: &Arc<Self>, scenario: ScenarioId, fence: Fence) -> LeaseGuard {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.insert(scenario, fence);
-        LeaseGuard { leases: Arc::clone(self), scenario, fence }
+        LeaseGuard { leases: Arc::clone(self), scenario, fence, put_down: false }
+    }
+
+    /// A session knows itself that its pen is gone.
+    pub fn forgive(&self, scenario: ScenarioId) {
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner).remove(&scenario);
     }
 
     pub fn count(&self) -> usize {
@@ -50,6 +65,14 @@ pub struct LeaseGuard {
     leases: Arc<Leases>,
     scenario: ScenarioId,
     fence: Fence,
+    put_down: bool,
+}
+
+impl LeaseGuard {
+    /// The pen is given up in good order.
+    pub fn put_down(&mut self) {
+        self.put_down = true;
+    }
 }
 
 impl Drop for LeaseGuard {
@@ -58,6 +81,10 @@ impl Drop for LeaseGuard {
         // A newer claim of this replica may have taken the place.
         if held.get(&self.scenario) == Some(&self.fence) {
             held.remove(&self.scenario);
+            if !self.put_down {
+                let dropped = &self.leases.dropped;
+                dropped.lock().unwrap_or_else(PoisonError::into_inner).insert(self.scenario);
+            }
         }
         if held.capacity() > 64 && held.len() < held.capacity() / 4 {
             held.shrink_to_fit();
@@ -91,23 +118,34 @@ struct Keeper;
 
 struct Tick;
 
+struct KeeperState {
+    args: KeeperArgs,
+    renew_at: Instant,
+    look_at: Instant,
+    /// How often to look for turns without an owner. Where only this process writes, hardly ever is there one.
+    look_every: Duration,
+}
+
 impl Actor for Keeper {
     type Msg = Tick;
-    type State = KeeperArgs;
+    type State = KeeperState;
     type Arguments = KeeperArgs;
 
     async fn pre_start(
         &self,
         _myself: ActorRef<Tick>,
         args: KeeperArgs,
-    ) -> Result<KeeperArgs, ActorProcessingErr> {
-        Ok(args)
+    ) -> Result<KeeperState, ActorProcessingErr> {
+        let now = Instant::now();
+        let shared = args.log.follow(ScenarioId(Uuid::nil())).is_some();
+        let look_every = if shared { Duration::ZERO } else { args.every };
+        Ok(KeeperState { args, renew_at: now, look_at: now, look_every })
     }
 
     async fn post_start(
         &self,
         myself: ActorRef<Tick>,
-        _args: &mut KeeperArgs,
+        _state: &mut KeeperState,
     ) -> Result<(), ActorProcessingErr> {
         // What an earlier process left open goes on at once.
         Ok(myself.cast(Tick)?)
@@ -119,24 +157,57 @@ impl Actor for Keeper {
         &self,
         myself: ActorRef<Tick>,
         _tick: Tick,
-        args: &mut KeeperArgs,
+        state: &mut KeeperState,
     ) -> Result<(), ActorProcessingErr> {
-        let since = Instant::now();
-        args.renew().await;
-        args.pick_up().await;
-        myself.send_after(args.every.saturating_sub(since.elapsed()), || Tick);
+        let (args, now) = (&state.args, Instant::now());
+        args.take_back();
+        let mut answers = true;
+        if now >= state.renew_at {
+            answers = args.renew().await;
+            // A store that was away is asked again soon: leases may be about to run out, or have.
+            state.renew_at = if answers { now + args.every } else { now };
+        }
+        if answers && now >= state.look_at {
+            answers = args.pick_up().await;
+            state.look_at = now + state.look_every;
+        }
+        if !answers {
+            // When it is back its owners come first: all leases may have run out meanwhile.
+            state.look_at = Instant::now() + args.every;
+        }
+        myself.send_after(TICK.mul_f64(rand::random_range(0.75..1.25)), || Tick);
         Ok(())
     }
 }
 
 impl KeeperArgs {
-    async fn renew(&self) {
-        let held = self.leases.list();
-        if held.is_empty() {
+    /// Has sessions that died come back: this replica holds their leases still.
+    fn take_back(&self) {
+        let mut dropped = self.leases.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        if dropped.is_empty() {
             return;
         }
+        let scenarios = std::mem::take(&mut *dropped);
+        drop(dropped);
+        if self.turns.is_closed() {
+            return;
+        }
+        for scenario in scenarios {
+            if self.shards.send(scenario, ShardMsg::Resume(scenario)).is_err() {
+                // Its shard is being restarted.
+                self.leases.dropped.lock().unwrap_or_else(PoisonError::into_inner).insert(scenario);
+            }
+        }
+    }
+
+    /// Whether the store answered.
+    async fn renew(&self) -> bool {
+        let held = self.leases.list();
+        if held.is_empty() {
+            return true;
+        }
         match timeout(self.every, self.log.renew(&held, self.ttl)).await {
-            Ok(Ok(lost)) if lost.is_empty() => {}
+            Ok(Ok(lost)) if lost.is_empty() => return true,
             Ok(Ok(lost)) => {
                 let fences: HashMap<_, _> = held.into_iter().collect();
                 for scenario in lost {
@@ -148,26 +219,32 @@ impl KeeperArgs {
                         self.shards.tell(scenario, ShardMsg::LeaseLost(scenario, *fence));
                     }
                 }
+                return true;
             }
             Ok(Err(error)) => tracing::warn!(%error, "leases were not renewed"),
             Err(_) => tracing::warn!("leases were not renewed in time"),
         }
+        false
     }
 
-    async fn pick_up(&self) {
+    /// Whether the store answered.
+    async fn pick_up(&self) -> bool {
         let places = if self.turns.is_closed() { 0 } else { self.turns.available_permits() };
-        let limit = places.min(ORPHANS_PER_TICK);
-        if limit == 0 {
-            return;
+        if places == 0 {
+            return true;
         }
-        match timeout(self.every, self.log.list_orphans(limit)).await {
-            Ok(Ok(orphans)) => {
-                for scenario in orphans {
+        match timeout(self.every, self.log.list_orphans(ORPHANS_LISTED)).await {
+            Ok(Ok(mut orphans)) => {
+                orphans.shuffle(&mut rand::rng());
+                let share = (orphans.len() / 2).clamp(*ORPHANS_TAKEN.start(), *ORPHANS_TAKEN.end());
+                for scenario in orphans.into_iter().take(places.min(share)) {
                     self.shards.tell(scenario, ShardMsg::Resume(scenario));
                 }
+                return true;
             }
             Ok(Err(error)) => tracing::warn!(%error, "interrupted turns were not listed"),
             Err(_) => tracing::warn!("interrupted turns were not listed in time"),
         }
+        false
     }
 }

@@ -4,21 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, TryAcquireError};
-use tokio::time::Instant;
 
 use super::GenerationDeps;
+use super::carry::{self, Carry, Standing};
 use super::checkpoint::Checkpoint;
-use super::session::{Current, Ready};
+use super::session::{Current, Elsewhere, Ready};
 use super::writer::{LogWriter, in_time};
 use crate::domain::ids::{ScenarioId, SceneId};
 use crate::domain::scenario::Scenario;
 use crate::error::ServiceError;
 use crate::storage::log::{Claim, Lease, LogError, Origin};
-
-/// Longest that a command waits for a lease that someone else holds.
-const CLAIM_PATIENCE: Duration = Duration::from_secs(10);
-/// Pause between two looks at it: it may be given up long before it runs out.
-const CLAIM_AGAIN: Duration = Duration::from_millis(250);
 
 pub struct Loaded {
     pub ready: Ready,
@@ -31,12 +26,21 @@ pub struct LoadError {
     pub error: ServiceError,
     pub retry: bool,
     /// Someone else owns the session.
-    pub held: bool,
+    pub held: Option<Elsewhere>,
+    /// All that is left of a log that was given up before another one could be begun.
+    pub carry: Option<Arc<Carry>>,
+}
+
+impl LoadError {
+    fn new(error: ServiceError, retry: bool) -> Self {
+        Self { error, retry, held: None, carry: None }
+    }
 }
 
 impl From<ServiceError> for LoadError {
     fn from(error: ServiceError) -> Self {
-        Self { retry: error.code.retryable(), held: false, error }
+        let retry = error.code.retryable();
+        Self::new(error, retry)
     }
 }
 
@@ -47,11 +51,11 @@ impl From<LogError> for LoadError {
     }
 }
 
-/// Loads a session; `patient` if a command waits for it and so for a lease that is held elsewhere.
+/// Loads a session that lost its pen with `carry`, if it had one.
 pub async fn load(
     deps: &GenerationDeps,
     scenario: ScenarioId,
-    patient: bool,
+    carry: Option<Arc<Carry>>,
 ) -> Result<Loaded, LoadError> {
     if deps.turns.is_closed() {
         return Err(draining());
@@ -61,11 +65,55 @@ pub async fn load(
         in_time(deps.log.delete(scenario)).await?;
         return Err(ServiceError::scenario_not_found().into());
     };
-    let lease = claim(deps, &record, patient).await?;
-    // From here on the lease is kept alive, and given back if the rest fails.
-    let tail = deps.hub.tail(scenario);
-    let writer = LogWriter::new(Arc::clone(&deps.log), tail, &deps.leases, scenario, &lease);
-    match rest(deps, &record, &lease).await {
+    let origin = if record.scene_count == 0 { Origin::New } else { Origin::Lost };
+    let lease = claim(deps, scenario, origin).await?;
+    let checkpoint = lease.checkpoint.as_ref().map(|bytes| Checkpoint::decode(bytes)).transpose();
+    let checkpoint = match checkpoint {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => {
+            tracing::error!(%scenario, %error, "checkpoint is unreadable");
+            release(deps, scenario, &lease).await;
+            return Err(LoadError::new(ServiceError::internal(), false));
+        }
+    };
+    let shown = deps.hub.tail(scenario).position();
+    let known = carry.as_deref();
+    match Standing::of(&lease, checkpoint.as_ref(), &record, known, shown.as_ref()) {
+        Standing::Whole => open(deps, record, &lease, checkpoint, None).await,
+        Standing::Lost => open(deps, record, &lease, None, carry).await,
+        Standing::RolledBack => {
+            let carry = match carry.filter(|carry| carry.epoch == lease.extent.epoch) {
+                Some(carry) => carry,
+                None => match carry::salvage(deps, &record, &lease, checkpoint).await {
+                    Ok(salvaged) => Arc::new(salvaged),
+                    Err(error) => {
+                        release(deps, scenario, &lease).await;
+                        return Err(error);
+                    }
+                },
+            };
+            let begun = async {
+                carry::discard(deps, &record).await?;
+                let lease = claim(deps, scenario, Origin::Lost).await?;
+                open(deps, record, &lease, None, Some(Arc::clone(&carry))).await
+            };
+            begun.await.map_err(|error| LoadError { carry: Some(carry), ..error })
+        }
+    }
+}
+
+/// Takes the pen of a claimed log. From here on the lease is kept alive, and given back if the rest fails.
+async fn open(
+    deps: &GenerationDeps,
+    record: Scenario,
+    lease: &Lease,
+    checkpoint: Option<Checkpoint>,
+    carry: Option<Arc<Carry>>,
+) -> Result<Loaded, LoadError> {
+    let tail = deps.hub.tail(record.id);
+    let log = Arc::clone(&deps.log);
+    let mut writer = LogWriter::new(log, &tail, &deps.leases, record.id, lease);
+    match rest(deps, &record, &mut writer, checkpoint, carry.as_deref()).await {
         Ok((checkpoint, current, permit)) => {
             writer.tail().set_open(checkpoint.open.as_ref().map(|open| open.from));
             let ready = Ready { scenario: Arc::new(record), writer, checkpoint, current };
@@ -80,14 +128,13 @@ pub async fn load(
 
 type Rest = (Checkpoint, Option<Current>, Option<OwnedSemaphorePermit>);
 
-async fn rest(deps: &GenerationDeps, record: &Scenario, lease: &Lease) -> Result<Rest, LoadError> {
-    let checkpoint = match &lease.checkpoint {
-        Some(bytes) => Checkpoint::decode(bytes).map_err(|error| {
-            tracing::error!(scenario = %record.id, %error, "checkpoint is unreadable");
-            LoadError { error: ServiceError::internal(), retry: false, held: false }
-        })?,
-        None => Checkpoint::new(next_scene(deps, record).await?),
-    };
+async fn rest(
+    deps: &GenerationDeps,
+    record: &Scenario,
+    writer: &mut LogWriter,
+    checkpoint: Option<Checkpoint>,
+    carry: Option<&Carry>,
+) -> Result<Rest, LoadError> {
     // Not from the record: another owner may have ended a turn between its reading and the claim.
     let record =
         deps.history.find(record.id).await?.ok_or_else(ServiceError::scenario_not_found)?;
@@ -99,10 +146,14 @@ async fn rest(deps: &GenerationDeps, record: &Scenario, lease: &Lease) -> Result
             .await?
             .map(|scene| Current { scene: scene.id, choices: scene.choices }),
     };
-    let permit = match &checkpoint.open {
-        None => None,
+    let open = match carry {
+        Some(carry) => carry.checkpoint.open.is_some(),
+        None => checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.open.is_some()),
+    };
+    let permit = match open {
+        false => None,
         // It was admitted once, so it is not refused; but another replica may have a place for it sooner.
-        Some(_) => match Arc::clone(&deps.turns).try_acquire_owned() {
+        true => match Arc::clone(&deps.turns).try_acquire_owned() {
             Ok(permit) => Some(permit),
             Err(TryAcquireError::NoPermits) => {
                 return Err(ServiceError::unavailable("generation", Duration::from_secs(1)).into());
@@ -110,43 +161,45 @@ async fn rest(deps: &GenerationDeps, record: &Scenario, lease: &Lease) -> Result
             Err(TryAcquireError::Closed) => return Err(draining()),
         },
     };
+    let checkpoint = match (carry, checkpoint) {
+        (Some(carry), _) => carry::begin_anew(deps, &record, writer, carry).await?,
+        (None, Some(checkpoint)) => checkpoint,
+        (None, None) => Checkpoint::new(next_scene(deps, &record).await?),
+    };
     Ok((checkpoint, current, permit))
 }
 
 async fn claim(
     deps: &GenerationDeps,
-    record: &Scenario,
-    patient: bool,
+    scenario: ScenarioId,
+    origin: Origin,
 ) -> Result<Lease, LoadError> {
-    let origin = if record.scene_count == 0 { Origin::New } else { Origin::Lost };
-    let since = Instant::now();
-    loop {
-        let ttl = deps.config.lease_ttl;
-        match in_time(deps.log.claim(record.id, &deps.replica, ttl, origin)).await? {
-            Claim::Granted(lease) => return Ok(lease),
-            Claim::Held { holder, expires_in } => {
-                if !patient || since.elapsed() > CLAIM_PATIENCE {
-                    tracing::info!(scenario = %record.id, holder, "lease is held elsewhere");
-                    let error = ServiceError::unavailable("this scenario", expires_in);
-                    return Err(LoadError { error, retry: true, held: true });
-                }
-                if deps.turns.is_closed() {
-                    return Err(draining());
-                }
-                tokio::time::sleep(expires_in.clamp(Duration::from_millis(20), CLAIM_AGAIN)).await;
-            }
+    let ttl = deps.config.lease_ttl;
+    match in_time(deps.log.claim(scenario, &deps.replica, ttl, origin)).await? {
+        Claim::Granted(lease) => Ok(lease),
+        Claim::Held { holder, expires_in } => {
+            tracing::debug!(%scenario, holder, "lease is held elsewhere");
+            let error = ServiceError::unavailable("this scenario", expires_in);
+            let held = Some(Elsewhere { holder, expires_in });
+            Err(LoadError { held, ..LoadError::new(error, true) })
         }
+    }
+}
+
+async fn release(deps: &GenerationDeps, scenario: ScenarioId, lease: &Lease) {
+    if let Err(error) = in_time(deps.log.release(scenario, lease.fence)).await {
+        tracing::warn!(%scenario, %error, "lease was not released");
     }
 }
 
 /// What is handed over must not be taken up again by who handed it over.
 fn draining() -> LoadError {
     let error = ServiceError::unavailable("this replica", Duration::from_secs(1));
-    LoadError { error, retry: false, held: false }
+    LoadError::new(error, false)
 }
 
 /// For a log that was lost: numbers go on after the highest one that is stored.
-async fn next_scene(deps: &GenerationDeps, record: &Scenario) -> Result<SceneId, ServiceError> {
+pub async fn next_scene(deps: &GenerationDeps, record: &Scenario) -> Result<SceneId, ServiceError> {
     if record.scene_count == 0 {
         return Ok(SceneId::FIRST);
     }

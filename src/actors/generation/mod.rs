@@ -3,12 +3,19 @@
 //! [`GenerationHandle`] is what the gateway uses: commands go through a shard to their session, which runs a turn;
 //! readers get a [`LogReader`] on the scenario's tail. A turn's way: `session` -> `turn` (provider -> parser) ->
 //! `writer` (store first, then `tail`) -> reader.
+//!
+//! A session lives on one replica at a time, and its readers anywhere: where they are, `follow` reads the log for them,
+//! and `peers` brings their commands to the session's owner.
 
+mod asking;
 mod attach;
+mod carry;
 mod checkpoint;
 mod draft;
+mod follow;
 mod lease;
 mod load;
+mod peers;
 mod session;
 mod shard;
 mod tail;
@@ -22,8 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::history::HistoryHandle;
 use super::status::ServiceStatus;
@@ -34,6 +40,7 @@ use crate::domain::ids::{ScenarioId, TurnId, UserId};
 use crate::domain::scenario::Scenario;
 use crate::domain::turn::{Command, Request};
 use crate::error::{Code, ServiceError};
+use crate::storage::bus::ReplicaBus;
 use crate::storage::log::LogStore;
 
 pub use attach::{Attached, LogReader, Snapshot};
@@ -41,18 +48,17 @@ pub use draft::Draft;
 pub use tail::{Taken, Wake};
 pub use text::{TextHandle, TextProviders, TextSpec};
 
+use follow::Following;
 use lease::{KeeperArgs, Leases};
-use session::{Asked, Stop};
-use shard::{ShardMsg, Shards};
+use peers::{Ask, Peers};
+use shard::Shards;
 use tail::Hub;
 
-/// Longest that a command waits for its turn's first event to be logged.
-const COMMAND_DEADLINE: Duration = Duration::from_secs(20);
-/// Wait between tries while a shard is being restarted.
-const SHARD_RETRY: Duration = Duration::from_millis(50);
-const SHARD_TRIES: u32 = 40;
 /// The first turn of a scenario is begun once, whoever asks how often.
 const BEGIN_KEY: &str = "begin";
+
+/// What was done, about which turn; or why it was not.
+type Answered = Result<Option<TurnId>, ServiceError>;
 
 /// What sessions and turns need of the world.
 pub struct GenerationDeps {
@@ -74,6 +80,8 @@ pub struct GenerationDeps {
 /// What [`build`] is given.
 pub struct Parts {
     pub log: Arc<dyn LogStore>,
+    /// The way to other replicas that share the log; none where there cannot be any.
+    pub bus: Option<Arc<dyn ReplicaBus>>,
     pub history: HistoryHandle,
     pub texts: TextProviders,
     pub clock: Clock,
@@ -87,11 +95,16 @@ pub struct Parts {
 pub struct GenerationHandle {
     deps: Arc<GenerationDeps>,
     shards: Shards,
+    peers: Option<Arc<Peers>>,
 }
 
-/// The generation service's row, the rows of the session shards and of the lease keeper, and the way to them.
+/// The generation service's row, the rows of the session shards, of the lease keeper and of the listener to other
+/// replicas, and the way to them.
 pub fn build(parts: Parts) -> (GenerationHandle, Vec<ChildSpec>, Arc<ServiceStatus>) {
-    let Parts { log, history, texts, clock, config, retention, replica } = parts;
+    let Parts { log, bus, history, texts, clock, config, retention, replica } = parts;
+    let shards = Shards::new(config.shards);
+    let peers = bus.map(|bus| Arc::new(Peers::new(bus, replica.clone())));
+    let following = Following::new(Arc::clone(&log), shards.clone());
     let deps = Arc::new(GenerationDeps {
         log,
         history,
@@ -99,13 +112,12 @@ pub fn build(parts: Parts) -> (GenerationHandle, Vec<ChildSpec>, Arc<ServiceStat
         clock,
         retention,
         replica,
-        hub: Arc::default(),
+        hub: Arc::new(Hub::new(following)),
         leases: Arc::default(),
         turns: Arc::new(Semaphore::new(config.max_turns)),
         sessions: Arc::default(),
         config,
     });
-    let shards = Shards::new(deps.config.shards);
     let pools = deps.texts.iter().map(TextHandle::view).collect();
     let status = ServiceStatus::new("generation", pools);
     let service =
@@ -121,7 +133,11 @@ pub fn build(parts: Parts) -> (GenerationHandle, Vec<ChildSpec>, Arc<ServiceStat
     let mut rows = vec![service];
     rows.extend(shards.children(&deps));
     rows.push(keeper);
-    (GenerationHandle { deps, shards }, rows, status)
+    let handle = GenerationHandle { deps, shards, peers };
+    if let Some(peers) = &handle.peers {
+        rows.push(peers::child(Arc::clone(peers), handle.clone()));
+    }
+    (handle, rows, status)
 }
 
 impl GenerationHandle {
@@ -173,28 +189,8 @@ impl GenerationHandle {
         turn: TurnId,
     ) -> Result<(), ServiceError> {
         self.deps.history.find_owned(scenario, user).await?;
-        let (reply, answer) = oneshot::channel();
-        if self.shards.send(scenario, ShardMsg::Stop(scenario, Stop { turn, reply })).is_err() {
-            return Err(ServiceError::unavailable("generation", SHARD_RETRY));
-        }
-        match timeout(COMMAND_DEADLINE, answer).await {
-            Ok(Ok(answer)) => answer,
-            // The session died; whoever takes its turn up can be told to stop it.
-            Ok(Err(_)) => Err(ServiceError::unavailable("generation", Duration::from_secs(1))),
-            Err(_) => Err(ServiceError::timeout("generation")),
-        }
-    }
-
-    /// Ends whatever lives of a deleted scenario.
-    pub async fn forget(&self, scenario: ScenarioId) -> Result<(), ServiceError> {
-        let (left, done) = oneshot::channel();
-        if self.shards.send(scenario, ShardMsg::Leave(scenario, left)).is_ok() {
-            let _ = timeout(COMMAND_DEADLINE, done).await;
-        }
-        self.deps.log.delete(scenario).await.map_err(|error| {
-            tracing::warn!(%scenario, %error, "log was not deleted");
-            ServiceError::unavailable("event log", Duration::from_secs(1))
-        })
+        self.ask(scenario, Ask::Stop { turn }, None).await?;
+        Ok(())
     }
 
     pub fn texts(&self) -> &TextProviders {
@@ -227,15 +223,6 @@ impl GenerationHandle {
         self.shards.drain().await;
     }
 
-    fn admit(&self) -> Result<OwnedSemaphorePermit, ServiceError> {
-        let storyteller = self.deps.texts.iter().last();
-        if storyteller.is_none_or(|text| text.circuit().is_none()) {
-            return Err(ServiceError::unavailable("generation", Duration::from_secs(5)));
-        }
-        let permit = Arc::clone(&self.deps.turns).try_acquire_owned();
-        permit.map_err(|_| ServiceError::unavailable("generation", Duration::from_secs(1)))
-    }
-
     async fn submit(
         &self,
         scenario: ScenarioId,
@@ -244,25 +231,7 @@ impl GenerationHandle {
     ) -> Result<TurnId, ServiceError> {
         // With a key a second try can do no harm: it gets the first one's answer.
         request.key.get_or_insert_with(|| request.turn.to_string());
-        let mut permit = Some(permit);
-        for _ in 0..SHARD_TRIES {
-            let permit = match permit.take() {
-                Some(permit) => permit,
-                None => self.admit()?,
-            };
-            let (accepted, answer) = oneshot::channel();
-            let span = tracing::Span::current();
-            let asked = Box::new(Asked { request: request.clone(), accepted, permit, span });
-            if self.shards.send(scenario, ShardMsg::Command(scenario, asked)).is_ok() {
-                match timeout(COMMAND_DEADLINE, answer).await {
-                    Ok(Ok(answer)) => return answer,
-                    // Session or turn died before it could answer.
-                    Ok(Err(_)) => {}
-                    Err(_) => return Err(ServiceError::timeout("generation")),
-                }
-            }
-            tokio::time::sleep(SHARD_RETRY).await;
-        }
-        Err(ServiceError::unavailable("generation", Duration::from_secs(1)))
+        let turn = self.ask(scenario, Ask::command(request), Some(permit)).await?;
+        turn.ok_or_else(ServiceError::internal)
     }
 }

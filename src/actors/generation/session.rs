@@ -5,6 +5,7 @@
 //! nobody: loading and telling happen elsewhere and come back as messages.
 
 mod admission;
+mod ending;
 mod loading;
 mod resting;
 
@@ -19,10 +20,11 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
 use super::GenerationDeps;
+use super::carry::Carry;
 use super::checkpoint::Checkpoint;
 use super::load::{LoadError, Loaded};
 use super::shard::ShardMsg;
-use super::turn::{self, Accepted, Answer, Outcome, Signals, TurnArgs, TurnState, Work};
+use super::turn::{self, Accepted, Answer, Signals, TurnArgs, TurnError, TurnState, Work};
 use super::writer::{LogWriter, WriteError};
 use crate::domain::ids::{ScenarioId, SceneId, TurnId};
 use crate::domain::scenario::{Choice, Scenario};
@@ -69,7 +71,28 @@ pub struct Asked {
 /// A reader's stop on its way.
 pub struct Stop {
     pub turn: TurnId,
-    pub reply: oneshot::Sender<Result<(), ServiceError>>,
+    pub reply: oneshot::Sender<Result<(), Refused>>,
+}
+
+/// Why a session does not do what it is asked.
+#[derive(Debug, Clone)]
+pub enum Refused {
+    Error(ServiceError),
+    /// It lives on another replica, which is to be asked.
+    Elsewhere(Elsewhere),
+}
+
+impl From<ServiceError> for Refused {
+    fn from(error: ServiceError) -> Self {
+        Refused::Error(error)
+    }
+}
+
+/// Who owns a session, and for how long at least unless the lease is renewed.
+#[derive(Debug, Clone)]
+pub struct Elsewhere {
+    pub holder: String,
+    pub expires_in: Duration,
 }
 
 pub struct Session;
@@ -91,10 +114,12 @@ pub struct SessionState {
     look_at: Option<Instant>,
     /// Messages that the shard sent here: with its own count it knows whether one is still on its way.
     heard: u64,
-    /// Whether the load under way waits for a lease that someone else holds.
-    patient: bool,
     /// Loads and turns that failed in a row.
     failures: u32,
+    /// After a failure: not to be taken up by others before.
+    rests_until: Instant,
+    /// What the session knew when it lost its pen, until it has another one.
+    carry: Option<Arc<Carry>>,
     _counted: Counted,
 }
 
@@ -168,8 +193,9 @@ impl Actor for Session {
             used: Instant::now(),
             look_at: None,
             heard: 0,
-            patient: false,
             failures: 0,
+            rests_until: Instant::now(),
+            carry: None,
         })
     }
 
@@ -191,11 +217,13 @@ impl Actor for Session {
             }
             SessionMsg::Resume => {
                 state.heard += 1;
-                state.load(&myself);
+                if state.rests_until <= Instant::now() {
+                    state.load(&myself);
+                }
             }
             SessionMsg::LeaseLost(fence) => {
                 state.heard += 1;
-                state.lose(fence);
+                state.lose(&myself, fence);
             }
             SessionMsg::Reload => state.load(&myself),
             SessionMsg::Loaded(loaded) => state.loaded(&myself, *loaded).await?,
@@ -216,20 +244,28 @@ impl Actor for Session {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorTerminated(who, ended, _) => {
-                let outcome = ended.and_then(|mut boxed| boxed.take::<TurnState>().ok());
-                state.turn_over(&myself, who.get_id(), outcome).await
+                let ended = ended.and_then(|mut boxed| boxed.take::<TurnState>().ok());
+                let outcome = ended.and_then(TurnState::into_outcome);
+                state.turn_over(&myself, who.get_id(), outcome.ok_or(None)).await
             }
             SupervisionEvent::ActorFailed(who, error) => {
-                let fenced = matches!(
-                    error.downcast_ref::<turn::TurnError>(),
-                    Some(turn::TurnError::Write(WriteError::Fenced))
-                );
-                if fenced {
-                    tracing::warn!(scenario = %state.args.scenario, "another owner took over");
-                } else {
-                    tracing::error!(scenario = %state.args.scenario, %error, "turn died");
-                }
-                state.turn_over(&myself, who.get_id(), None).await
+                let scenario = state.args.scenario;
+                let carry = match error.downcast::<turn::Broken>() {
+                    Ok(broken) => {
+                        match &broken.error {
+                            TurnError::Write(WriteError::Fenced) => {
+                                tracing::warn!(%scenario, "another owner took over, or the log is lost");
+                            }
+                            error => tracing::error!(%scenario, %error, "turn died"),
+                        }
+                        Some(broken.carry)
+                    }
+                    Err(error) => {
+                        tracing::error!(%scenario, %error, "turn died");
+                        None
+                    }
+                };
+                state.turn_over(&myself, who.get_id(), Err(carry)).await
             }
             _ => Ok(()),
         }
@@ -253,7 +289,7 @@ impl SessionState {
     ) -> Result<(), ActorProcessingErr> {
         if !self.leaving.is_empty() {
             let busy = ServiceError::unavailable("this replica", Duration::from_secs(1));
-            let _ = asked.accepted.send(Err(busy));
+            let _ = asked.accepted.send(Err(busy.into()));
             return Ok(());
         }
         match &self.phase {
@@ -269,7 +305,7 @@ impl SessionState {
             Phase::Ready(ready) => match ready.admit(&asked.request) {
                 Ok(None) => self.begin(myself, asked).await?,
                 Ok(Some(turn)) => drop(asked.accepted.send(Ok(turn))),
-                Err(error) => drop(asked.accepted.send(Err(error))),
+                Err(error) => drop(asked.accepted.send(Err(error.into()))),
             },
         }
         Ok(())
@@ -279,7 +315,7 @@ impl SessionState {
     fn wait(&mut self, asked: Box<Asked>) {
         if self.waiting.len() >= MAX_WAITING {
             let busy = ServiceError::unavailable("this scenario", Duration::from_secs(1));
-            let _ = asked.accepted.send(Err(busy));
+            let _ = asked.accepted.send(Err(busy.into()));
         } else {
             self.waiting.push_back(asked);
         }
@@ -351,44 +387,10 @@ impl SessionState {
                     self.stopping.push(stop);
                     return self.load(myself);
                 }
-                Err(ServiceError::unavailable("this scenario", Duration::from_secs(1)))
+                Err(ServiceError::unavailable("this scenario", Duration::from_secs(1)).into())
             }
-            _ => Err(ServiceError::new(Code::TurnNotFound, "this turn is not running")),
+            _ => Err(ServiceError::new(Code::TurnNotFound, "this turn is not running").into()),
         };
         let _ = stop.reply.send(answer);
-    }
-
-    async fn turn_over(
-        &mut self,
-        myself: &ActorRef<SessionMsg>,
-        actor: ActorId,
-        ended: Option<TurnState>,
-    ) -> Result<(), ActorProcessingErr> {
-        match &self.phase {
-            Phase::Telling(telling) if telling.actor == actor => {}
-            _ => return Ok(()),
-        }
-        let Phase::Telling(telling) = std::mem::replace(&mut self.phase, Phase::Dormant) else {
-            return Ok(());
-        };
-        self.used = Instant::now();
-        let halted = telling.signals.is_halted();
-        match ended.and_then(TurnState::into_outcome) {
-            Some(outcome) if halted || outcome.doubtful => outcome.writer.release().await,
-            Some(outcome) => {
-                self.failures = 0;
-                let Outcome { writer, checkpoint, current, .. } = *outcome;
-                let scenario = telling.scenario;
-                self.phase =
-                    Phase::Ready(Box::new(Ready { scenario, writer, checkpoint, current }));
-            }
-            // It died or lost its pen: what the log says now decides how to go on.
-            None if !halted => self.reload_soon(myself),
-            None => {}
-        }
-        self.serve_waiting(myself).await?;
-        self.plan_look(myself);
-        self.leave(myself).await;
-        Ok(())
     }
 }

@@ -1,7 +1,12 @@
 //! The newest part of each live log, in memory, shared by every reader on this replica.
 //!
 //! A reader is a cursor, not a queue: it takes what is new when it can, and reads what is no longer here from the
-//! store. The one writer of a log publishes here what the store has accepted, never before.
+//! store. What is published here the store has accepted before: by the pen of this replica ([`Pen`]), or, while
+//! another replica has it and readers wait here, by the tail's one follower (`follow.rs`).
+
+mod followed;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,10 +14,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use futures::task::AtomicWaker;
+use tokio::task::AbortHandle;
 
+use super::follow::Following;
 use crate::domain::event::Frame;
 use crate::domain::ids::ScenarioId;
 use crate::storage::log::Extent;
+
+pub use followed::Adopted;
 
 /// Most bytes of frames that one tail holds.
 const MAX_BYTES: usize = 256 * 1024;
@@ -23,6 +32,8 @@ const MAX_IDLE_BYTES: usize = 1024;
 #[derive(Default)]
 pub struct Hub {
     tails: Mutex<HashMap<ScenarioId, Weak<Tail>>>,
+    /// Starts followers; none where nobody else writes.
+    following: Option<Following>,
 }
 
 pub struct Tail {
@@ -40,6 +51,12 @@ struct Inner {
     /// `seq` of the open turn's `turn.started`; the outer `None` until a session has told.
     open_from: Option<Option<u64>>,
     readers: Vec<Arc<Wake>>,
+    /// Pens of this log on this replica: one, and for a moment those that are worthless already.
+    pens: u32,
+    /// Reads for the readers what another replica writes.
+    follower: Option<AbortHandle>,
+    /// The number of the newest follower: what an older one still brings is not taken.
+    followers: u64,
 }
 
 /// Tells one task that some of the tails it reads have news; however many, however often: it is one wake-up.
@@ -79,7 +96,11 @@ pub enum Taken {
 }
 
 impl Hub {
-    /// The scenario's tail, made if nobody has it. It knows nothing until it is told by [`Tail::begin`].
+    pub fn new(following: Following) -> Self {
+        Self { tails: Mutex::default(), following: Some(following) }
+    }
+
+    /// The scenario's tail, made if nobody has it. It knows nothing until it is told where the log stands.
     pub fn tail(self: &Arc<Self>, scenario: ScenarioId) -> Arc<Tail> {
         let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(tail) = tails.get(&scenario).and_then(Weak::upgrade) {
@@ -95,6 +116,9 @@ impl Hub {
                 bytes: 0,
                 open_from: None,
                 readers: Vec::new(),
+                pens: 0,
+                follower: None,
+                followers: 0,
             }),
         });
         tails.insert(scenario, Arc::downgrade(&tail));
@@ -118,49 +142,33 @@ impl Drop for Tail {
 }
 
 impl Tail {
-    /// Tells where the log stands. Ignored by a tail that knows as much or more of the same log.
-    ///
-    /// A reader that looks at the store may tell of events which the writer has stored and not published yet; which
-    /// turn is open is then unknown until the writer says it again.
-    pub fn begin(&self, extent: &Extent) {
-        let mut inner = self.lock();
-        let same = inner.epoch.as_deref() == Some(&*extent.epoch);
-        if same && inner.head >= extent.head {
-            return;
-        }
-        if !same {
-            inner.epoch = Some(Arc::clone(&extent.epoch));
-        }
-        inner.open_from = None;
-        inner.head = extent.head;
-        inner.frames.clear();
-        inner.bytes = 0;
-        inner.wake();
+    pub fn scenario(&self) -> ScenarioId {
+        self.scenario
     }
 
-    /// Adds frames that the store has accepted, the first of them as `first_seq`; `open` says, if that changed, which
-    /// turn is open after them, by the `seq` of its first event.
-    pub fn publish(&self, first_seq: u64, frames: Vec<Frame>, open: Option<Option<u64>>) {
+    /// Tells that the log is written here from now on, and where it stands.
+    pub fn take_pen(self: &Arc<Self>, extent: &Extent) -> Pen {
         let mut inner = self.lock();
-        if let Some(open) = open {
-            inner.open_from = Some(open);
+        inner.pens += 1;
+        inner.begin(extent);
+        self.tend(&mut inner);
+        drop(inner);
+        Pen { tail: Arc::clone(self), epoch: Arc::clone(&extent.epoch) }
+    }
+
+    /// Tells what a reader found in the store; `before` is the epoch that this tail had when it looked. `false`: what
+    /// it found is no longer (or not yet) so, it has to look again.
+    pub fn learn(&self, before: Option<&str>, extent: &Extent) -> bool {
+        let mut inner = self.lock();
+        let known = inner.epoch.as_deref();
+        let same = known == Some(&*extent.epoch);
+        // Epochs have no order, but whoever looked after the tail's one was known found that one or its successor. A
+        // pen here learns by itself that its log is no more.
+        if !same && (known != before || (known.is_some() && inner.pens > 0)) {
+            return false;
         }
-        let last = first_seq + frames.len() as u64 - 1;
-        if frames.is_empty() || last <= inner.head {
-            // A reader found them in the store before; that is where they are read from.
-            return;
-        }
-        if first_seq != inner.head + 1 {
-            inner.frames.clear();
-            inner.bytes = 0;
-        }
-        inner.head = last;
-        for frame in frames {
-            inner.bytes += frame.bytes().len();
-            inner.frames.push_back(frame);
-        }
-        inner.shrink(MAX_BYTES);
-        inner.wake();
+        inner.begin(extent);
+        true
     }
 
     /// Says which turn is open, by the `seq` of its first event.
@@ -215,7 +223,10 @@ impl Tail {
 
     /// Wakes `reader` whenever there is something new, until the subscription is dropped.
     pub fn subscribe(self: &Arc<Self>, reader: &Arc<Wake>) -> Subscription {
-        self.lock().readers.push(Arc::clone(reader));
+        let mut inner = self.lock();
+        inner.readers.push(Arc::clone(reader));
+        self.tend(&mut inner);
+        drop(inner);
         Subscription { tail: Arc::clone(self), reader: Arc::clone(reader) }
     }
 
@@ -233,7 +244,79 @@ pub struct Position {
     pub open_from: Option<Option<u64>>,
 }
 
+/// The right to publish in a tail what one claim of the log allowed to write. While there is one nobody follows.
+pub struct Pen {
+    tail: Arc<Tail>,
+    epoch: Arc<str>,
+}
+
+impl Pen {
+    pub fn tail(&self) -> &Arc<Tail> {
+        &self.tail
+    }
+
+    /// Adds frames that the store has accepted, the first of them as `first_seq`; `open` says, if that changed, which
+    /// turn is open after them, by the `seq` of its first event.
+    pub fn publish(&self, first_seq: u64, frames: Vec<Frame>, open: Option<Option<u64>>) {
+        let mut inner = self.tail.lock();
+        // The log was lost and begun anew meanwhile, with another pen.
+        if inner.epoch.as_deref() != Some(&*self.epoch) {
+            return;
+        }
+        if let Some(open) = open {
+            inner.open_from = Some(open);
+        }
+        inner.add(first_seq, frames);
+    }
+}
+
+impl Drop for Pen {
+    fn drop(&mut self) {
+        let mut inner = self.tail.lock();
+        inner.pens -= 1;
+        self.tail.tend(&mut inner);
+    }
+}
+
 impl Inner {
+    /// Takes over where the log stands. Ignored by a tail that knows as much or more of the same log.
+    ///
+    /// Who looks at the store may tell of events which the writer has stored and not published yet; which turn is
+    /// open is then unknown until the writer says it again.
+    fn begin(&mut self, extent: &Extent) {
+        let same = self.epoch.as_deref() == Some(&*extent.epoch);
+        if same && self.head >= extent.head {
+            return;
+        }
+        if !same {
+            self.epoch = Some(Arc::clone(&extent.epoch));
+        }
+        self.open_from = None;
+        self.head = extent.head;
+        self.frames.clear();
+        self.bytes = 0;
+        self.wake();
+    }
+
+    fn add(&mut self, first_seq: u64, frames: Vec<Frame>) {
+        let last = first_seq + frames.len() as u64 - 1;
+        if frames.is_empty() || last <= self.head {
+            // A reader found them in the store before; that is where they are read from.
+            return;
+        }
+        if first_seq != self.head + 1 {
+            self.frames.clear();
+            self.bytes = 0;
+        }
+        self.head = last;
+        for frame in frames {
+            self.bytes += frame.bytes().len();
+            self.frames.push_back(frame);
+        }
+        self.shrink(MAX_BYTES);
+        self.wake();
+    }
+
     fn wake(&self) {
         self.readers.iter().for_each(|reader| reader.notify());
     }
@@ -265,85 +348,6 @@ impl Drop for Subscription {
         if let Some(at) = inner.readers.iter().position(|other| Arc::ptr_eq(other, &self.reader)) {
             inner.readers.swap_remove(at);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::event::Event;
-    use crate::domain::ids::TurnId;
-    use uuid::Uuid;
-
-    fn frames(scenario: ScenarioId, seqs: std::ops::RangeInclusive<u64>, text: &str) -> Vec<Frame> {
-        let turn = TurnId(Uuid::nil());
-        let event = Event::TextDelta { turn, off: 0, text: text.into() };
-        seqs.map(|seq| Frame::encode(scenario, "e", seq, &event)).collect()
-    }
-
-    fn setup(head: u64) -> (Arc<Hub>, Arc<Tail>, ScenarioId) {
-        let hub = Arc::new(Hub::default());
-        let scenario = ScenarioId(Uuid::nil());
-        let tail = hub.tail(scenario);
-        tail.begin(&Extent { epoch: "e".into(), first: 1, head });
-        (hub, tail, scenario)
-    }
-
-    fn seqs(tail: &Tail, after: u64, max_bytes: usize) -> (Taken, Vec<u64>) {
-        let mut out = Vec::new();
-        let taken = tail.take("e", after, max_bytes, &mut out);
-        (taken, out.into_iter().map(|(seq, _)| seq).collect())
-    }
-
-    #[test]
-    fn readers_get_exactly_what_follows_their_cursor() {
-        let (_hub, tail, scenario) = setup(4);
-        tail.publish(5, frames(scenario, 5..=9, "x"), None);
-        assert_eq!(seqs(&tail, 9, 9999), (Taken::Level, vec![]));
-        assert_eq!(seqs(&tail, 6, 9999), (Taken::Frames, vec![7, 8, 9]));
-        assert_eq!(seqs(&tail, 4, 9999), (Taken::Frames, vec![5, 6, 7, 8, 9]));
-        assert_eq!(seqs(&tail, 4, 1), (Taken::Frames, vec![5]), "at least one");
-        assert_eq!(seqs(&tail, 3, 9999), (Taken::Older, vec![]));
-        assert_eq!(seqs(&tail, 10, 9999), (Taken::Lost, vec![]), "a cursor ahead of the log");
-        assert_eq!(tail.take("other", 9, 9999, &mut Vec::new()), Taken::Lost);
-    }
-
-    #[test]
-    fn memory_is_bounded_and_given_back() {
-        let (hub, tail, scenario) = setup(0);
-        tail.publish(1, frames(scenario, 1..=400, &"x".repeat(4_000)), None);
-        assert!(tail.lock().bytes <= MAX_BYTES);
-        assert_eq!(tail.position().unwrap().head, 400);
-        assert_eq!(seqs(&tail, 0, 9999).0, Taken::Older);
-        tail.relax();
-        assert!(tail.lock().bytes <= MAX_IDLE_BYTES);
-        drop(tail);
-        assert!(hub.tails.lock().unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_late_begin_never_takes_a_tail_back() {
-        let (_hub, tail, scenario) = setup(0);
-        tail.publish(1, frames(scenario, 1..=3, "x"), None);
-        tail.begin(&Extent { epoch: "e".into(), first: 1, head: 1 });
-        assert_eq!(seqs(&tail, 1, 9999), (Taken::Frames, vec![2, 3]));
-        tail.begin(&Extent { epoch: "e2".into(), first: 2, head: 1 });
-        assert_eq!(seqs(&tail, 3, 9999).0, Taken::Lost);
-    }
-
-    #[test]
-    fn what_a_reader_found_in_the_store_first_keeps_its_number() {
-        let (_hub, tail, scenario) = setup(2);
-        tail.publish(3, frames(scenario, 3..=4, "x"), Some(Some(3)));
-        // Stored as 5 and 6, seen there by a reader that attaches, and only then published.
-        tail.begin(&Extent { epoch: "e".into(), first: 1, head: 6 });
-        assert_eq!(tail.position().unwrap().open_from, None, "6 may have ended the turn");
-        tail.publish(5, frames(scenario, 5..=6, "x"), None);
-        assert_eq!(seqs(&tail, 6, 9999), (Taken::Level, vec![]));
-        assert_eq!(seqs(&tail, 4, 9999), (Taken::Older, vec![]));
-        tail.publish(7, frames(scenario, 7..=7, "x"), Some(None));
-        assert_eq!(seqs(&tail, 6, 9999), (Taken::Frames, vec![7]));
-        let position = tail.position().unwrap();
-        assert_eq!((position.head, position.open_from), (7, Some(None)));
+        self.tail.tend(&mut inner);
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::checkpoint::Checkpoint;
 use super::lease::{LeaseGuard, Leases};
-use super::tail::Tail;
+use super::tail::{Pen, Tail};
 use crate::domain::event::{Event, Frame};
 use crate::domain::ids::ScenarioId;
 use crate::storage::log::{Batch, Fence, Lease, LogError, LogStore};
@@ -26,7 +26,7 @@ const CALL_DEADLINE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// Someone else owns the log now.
+    /// Someone else owns the log now, or it is not the log any more that this pen belongs to: lost, or rolled back.
     #[error("fenced")]
     Fenced,
     #[error("log unavailable: {0}")]
@@ -35,32 +35,31 @@ pub enum WriteError {
 
 pub struct LogWriter {
     log: Arc<dyn LogStore>,
-    tail: Arc<Tail>,
+    tail: Pen,
     scenario: ScenarioId,
     epoch: Arc<str>,
     fence: Fence,
     head: u64,
-    _registered: LeaseGuard,
+    registered: LeaseGuard,
 }
 
 impl LogWriter {
     /// Takes the pen that a granted lease gives.
     pub fn new(
         log: Arc<dyn LogStore>,
-        tail: Arc<Tail>,
+        tail: &Arc<Tail>,
         leases: &Arc<Leases>,
         scenario: ScenarioId,
         lease: &Lease,
     ) -> Self {
-        tail.begin(&lease.extent);
         Self {
             log,
-            tail,
+            tail: tail.take_pen(&lease.extent),
             scenario,
             epoch: Arc::clone(&lease.extent.epoch),
             fence: lease.fence,
             head: lease.extent.head,
-            _registered: leases.register(scenario, lease.fence),
+            registered: leases.register(scenario, lease.fence),
         }
     }
 
@@ -69,13 +68,17 @@ impl LogWriter {
         self.fence
     }
 
+    pub fn epoch(&self) -> &Arc<str> {
+        &self.epoch
+    }
+
     /// `seq` of the newest event.
     pub fn head(&self) -> u64 {
         self.head
     }
 
     pub fn tail(&self) -> &Arc<Tail> {
-        &self.tail
+        self.tail.tail()
     }
 
     /// Logs events and then shows them. A new checkpoint becomes valid with them.
@@ -158,11 +161,12 @@ impl LogWriter {
     /// # Errors
     /// [`WriteError::Unavailable`] also if events are missing or unreadable.
     pub async fn read_from(&self, from: u64) -> Result<Vec<Event>, WriteError> {
-        read_events(&*self.log, self.scenario, from, self.head).await
+        read_events(&*self.log, self.scenario, &self.epoch, from, self.head).await
     }
 
     /// Gives the lease up, so that another replica may go on at once.
-    pub async fn release(self) {
+    pub async fn release(mut self) {
+        self.registered.put_down();
         if let Err(error) = in_time(self.log.release(self.scenario, self.fence)).await {
             tracing::warn!(scenario = %self.scenario, %error, "lease was not released");
         }
@@ -182,10 +186,11 @@ pub async fn in_time<T>(call: impl Future<Output = Result<T, LogError>>) -> Resu
     }
 }
 
-/// Reads and decodes the events `from..=to`.
+/// Reads and decodes the events `from..=to` of the log with that epoch.
 pub async fn read_events(
     log: &dyn LogStore,
     scenario: ScenarioId,
+    epoch: &str,
     from: u64,
     to: u64,
 ) -> Result<Vec<Event>, WriteError> {
@@ -196,6 +201,7 @@ pub async fn read_events(
     while next <= to {
         let page = in_time(log.read(scenario, next - 1, PAGE_BYTES)).await;
         let page = page.map_err(|error| broken(error.to_string()))?;
+        let page = page.filter(|page| &*page.extent.epoch == epoch);
         let frames = page.map(|page| page.frames).unwrap_or_default();
         if frames.first().is_none_or(|(seq, _)| *seq != next) {
             return Err(broken(format!("events from {next} on are missing")));

@@ -34,6 +34,7 @@ pub struct MemoryLog {
     bells: Option<Arc<Bells>>,
 }
 
+#[cfg_attr(test, derive(Clone))]
 struct Log {
     epoch: Arc<str>,
     lease: Option<Lease>,
@@ -127,6 +128,18 @@ impl MemoryLog {
     /// A log that several replicas in this process share: it tells them of each other's appends.
     pub fn shared() -> Self {
         Self { bells: Some(Arc::default()), ..Self::default() }
+    }
+
+    /// Takes a copy of a log; called again, what it returns puts the log back to how it was then: what the fail-over to
+    /// a server that lacked the newest writes does.
+    #[cfg(test)]
+    pub fn copy(&self, scenario: ScenarioId) -> impl FnOnce() + '_ {
+        let copy = self.shard(scenario).get(&scenario).cloned();
+        move || {
+            if let Some(copy) = copy {
+                self.shard(scenario).insert(scenario, copy);
+            }
+        }
     }
 
     /// The shard of a scenario. The last byte of an id is random.

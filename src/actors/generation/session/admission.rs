@@ -66,7 +66,7 @@ impl Telling {
         let key = request.key.as_ref();
         if let Some(asked) = self.asked.as_ref().filter(|asked| key == Some(&asked.key)) {
             if asked.command != request.command {
-                let _ = asker.send(Err(idempotency_conflict()));
+                let _ = asker.send(Err(idempotency_conflict().into()));
                 return;
             }
             // Not before the first one is: the command may yet be refused.
@@ -84,9 +84,10 @@ impl Telling {
         let _ = asker.send(match known.transpose().map(Option::flatten) {
             Ok(Some(turn)) => Ok(turn),
             Ok(None) => {
-                Err(ServiceError::new(Code::TurnInProgress, "a turn of this scenario is running"))
+                let text = "a turn of this scenario is running";
+                Err(ServiceError::new(Code::TurnInProgress, text).into())
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         });
     }
 }

@@ -4,11 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{ActorProcessingErr, ActorRef};
+use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{MAX_ATTEMPTS, Phase, SessionMsg, SessionState};
+use super::{MAX_ATTEMPTS, Phase, Refused, SessionMsg, SessionState};
 use crate::actors::generation::load::{self, LoadError, Loaded};
 use crate::actors::generation::turn::Work;
+
+/// After so many failures in a row the session waits for another one to ask.
+const REST: Duration = Duration::from_secs(2);
+
+/// So many tries are made to get a lost log from someone who holds its lease: they last longer than one that is left
+/// over from what the store went back to.
+const HELD_TRIES: u32 = 8;
 
 impl SessionState {
     pub(super) fn load(&mut self, myself: &ActorRef<SessionMsg>) {
@@ -16,10 +24,9 @@ impl SessionState {
             self.phase = Phase::Loading;
             let (deps, scenario) = (Arc::clone(&self.args.deps), self.args.scenario);
             let session = myself.clone();
-            let patient = !self.waiting.is_empty() || !self.stopping.is_empty();
-            self.patient = patient;
+            let carry = self.carry.clone();
             let load = async move {
-                let loaded = load::load(&deps, scenario, patient).await;
+                let loaded = load::load(&deps, scenario, carry).await;
                 let _ = session.cast(SessionMsg::Loaded(Box::new(loaded)));
             };
             tokio::spawn(load.in_current_span());
@@ -34,27 +41,12 @@ impl SessionState {
         self.phase = Phase::Dormant;
         let Loaded { ready, permit } = match loaded {
             Ok(loaded) => loaded,
-            Err(LoadError { held: true, .. }) if self.is_awaited() && !self.patient => {
-                self.load(myself);
-                self.leave(myself).await;
-                return Ok(());
-            }
-            Err(LoadError { error, retry, held }) => {
-                for asked in self.waiting.drain(..) {
-                    let _ = asked.accepted.send(Err(error.clone()));
-                }
-                for stop in self.stopping.drain(..) {
-                    let _ = stop.reply.send(Err(error.clone()));
-                }
-                // Who holds the lease takes the open turn up.
-                if retry && !held && self.leaving.is_empty() && self.failures < MAX_ATTEMPTS {
-                    self.reload_soon(myself);
-                }
-                self.plan_look(myself);
-                self.leave(myself).await;
+            Err(error) => {
+                self.not_loaded(myself, error).await;
                 return Ok(());
             }
         };
+        self.carry = None;
         if !self.leaving.is_empty() {
             ready.writer.release().await;
             self.leave(myself).await;
@@ -79,6 +71,40 @@ impl SessionState {
         Ok(())
     }
 
+    async fn not_loaded(&mut self, myself: &ActorRef<SessionMsg>, error: LoadError) {
+        let LoadError { error, retry, held, carry } = error;
+        self.carry = carry.or(self.carry.take());
+        let refused = match held.clone() {
+            Some(elsewhere) => Refused::Elsewhere(elsewhere),
+            None => Refused::Error(error),
+        };
+        for asked in self.waiting.drain(..) {
+            let _ = asked.accepted.send(Err(refused.clone()));
+        }
+        for stop in self.stopping.drain(..) {
+            let _ = stop.reply.send(Err(refused.clone()));
+        }
+        let again = match (&held, &self.carry) {
+            (None, None) => self.failures < MAX_ATTEMPTS,
+            // Nobody but this session knows that a turn was open in a log that is lost.
+            (None, Some(_)) => true,
+            // Who holds the lease takes the open turn up; unless it only looked for a log that is lost.
+            (Some(_), Some(_)) => self.failures < HELD_TRIES,
+            (Some(_), None) => false,
+        };
+        if retry && again && self.leaving.is_empty() {
+            self.reload_soon(myself);
+            self.plan_look(myself);
+        } else if held.is_some() {
+            self.carry = None;
+            self.part(myself);
+        } else {
+            self.rests_until = Instant::now() + REST;
+            self.plan_look(myself);
+        }
+        self.leave(myself).await;
+    }
+
     pub(super) async fn serve_waiting(
         &mut self,
         myself: &ActorRef<SessionMsg>,
@@ -96,14 +122,11 @@ impl SessionState {
         }
     }
 
-    pub(super) fn is_awaited(&self) -> bool {
-        self.leaving.is_empty() && !(self.waiting.is_empty() && self.stopping.is_empty())
-    }
-
     /// Tries again after a failure, the later the more of them there were.
     pub(super) fn reload_soon(&mut self, myself: &ActorRef<SessionMsg>) {
-        let wait = Duration::from_millis(50) * (1 << self.failures.min(6));
+        let wait = Duration::from_millis(50) * (1 << self.failures.min(8));
         self.failures = self.failures.saturating_add(1);
+        self.rests_until = Instant::now() + wait;
         myself.send_after(wait, || SessionMsg::Reload);
     }
 }

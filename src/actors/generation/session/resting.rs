@@ -5,7 +5,7 @@ use std::time::Duration;
 use ractor::ActorRef;
 use tokio::time::Instant;
 
-use super::{Phase, SessionMsg, SessionState};
+use super::{Phase, Ready, SessionMsg, SessionState};
 use crate::actors::generation::shard::ShardMsg;
 use crate::storage::log::Fence;
 
@@ -15,13 +15,29 @@ const LINGER: Duration = Duration::from_secs(5);
 const MIN_LOOK: Duration = Duration::from_secs(1);
 
 impl SessionState {
-    /// Someone else may own the log: nothing may be written any more with the pen of that claim.
-    pub(super) fn lose(&mut self, fence: Fence) {
+    /// Someone else may own the log, or it is lost: nothing may be written any more with the pen of that claim.
+    pub(super) fn lose(&mut self, myself: &ActorRef<SessionMsg>, fence: Fence) {
         match &self.phase {
             Phase::Telling(telling) if telling.fence == fence => telling.signals.halt(),
-            Phase::Ready(ready) if ready.writer.fence() == fence => self.phase = Phase::Dormant,
+            Phase::Ready(ready) if ready.writer.fence() == fence => {
+                if let Phase::Ready(ready) = std::mem::replace(&mut self.phase, Phase::Dormant) {
+                    let Ready { writer, checkpoint, .. } = *ready;
+                    self.remember(&writer, checkpoint, None);
+                    drop(writer);
+                    self.args.deps.leases.forgive(self.args.scenario);
+                    self.plan_look(myself);
+                }
+            }
             _ => {}
         }
+    }
+
+    /// Another replica owns the session: nothing is to be done here.
+    pub(super) fn part(&mut self, myself: &ActorRef<SessionMsg>) {
+        let (scenario, actor, heard) = (self.args.scenario, myself.get_id(), self.heard);
+        let _ = self.args.shard.cast(ShardMsg::Unused { scenario, actor, heard });
+        // It refuses if something is on its way here.
+        self.plan_look(myself);
     }
 
     /// Plans a look for when something may be given up, unless an earlier one is planned.
@@ -50,13 +66,11 @@ impl SessionState {
             ready.writer.release().await;
         }
         match self.phase {
-            Phase::Dormant if unused >= self.args.deps.config.idle_timeout => {
+            Phase::Dormant
+                if self.carry.is_none() && unused >= self.args.deps.config.idle_timeout =>
+            {
                 // The shard forgets this session before it stops, so that no command gets lost.
-                let (scenario, actor) = (self.args.scenario, myself.get_id());
-                let heard = self.heard;
-                let _ = self.args.shard.cast(ShardMsg::Unused { scenario, actor, heard });
-                // It refuses if something is on its way here.
-                self.plan_look(myself);
+                self.part(myself);
             }
             Phase::Telling(_) | Phase::Loading => {}
             _ => self.plan_look(myself),

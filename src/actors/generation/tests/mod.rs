@@ -8,6 +8,7 @@ mod handover;
 mod happy;
 mod idle;
 mod patches;
+mod replicas;
 mod restarts;
 mod script;
 mod sequences;
@@ -21,7 +22,7 @@ use ractor::{Actor, ActorCell, Message};
 use uuid::Uuid;
 
 use self::script::Script;
-use self::stores::{FaultyLog, Scenes};
+use self::stores::{FaultyBus, FaultyLog, Scenes};
 use super::*;
 use crate::actors::circuit::Policy;
 use crate::actors::history;
@@ -31,6 +32,9 @@ use crate::domain::ids::SceneId;
 use crate::domain::patch::{self, Object};
 use crate::domain::scenario::{Finish, Length, Scene, Via, content_hash, utf16_len};
 use crate::providers::storyteller::StorytellerProvider;
+use tokio::time::timeout;
+
+use super::shard::ShardMsg;
 
 const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 const OWNER: UserId = UserId(Uuid::from_u128(1));
@@ -38,6 +42,7 @@ const OWNER: UserId = UserId(Uuid::from_u128(1));
 /// What replicas share: the stores and the vendor.
 struct World {
     log: Arc<FaultyLog>,
+    bus: Arc<FaultyBus>,
     scenes: Arc<Scenes>,
     script: Arc<Script>,
     clock: Clock,
@@ -47,6 +52,8 @@ struct World {
 struct Replica {
     handle: GenerationHandle,
     root: ActorCell,
+    /// Its own way to the log.
+    line: Arc<FaultyLog>,
     status: Arc<ServiceStatus>,
 }
 
@@ -64,6 +71,7 @@ impl World {
     fn new() -> Self {
         Self {
             log: Arc::default(),
+            bus: Arc::default(),
             scenes: Arc::default(),
             script: Arc::default(),
             clock: Clock::starting_at(NOW),
@@ -79,11 +87,21 @@ impl World {
         name: &str,
         change: impl FnOnce(&mut config::Sessions),
     ) -> Replica {
+        self.replica_at(name, self.clock.clone(), change).await
+    }
+
+    /// A replica whose clock shows what it likes.
+    async fn replica_at(
+        &self,
+        name: &str,
+        clock: Clock,
+        change: impl FnOnce(&mut config::Sessions),
+    ) -> Replica {
         let mut config = config::Sessions { shards: 2, max_turns: 64, ..Default::default() };
         config.store_wait = Duration::from_secs(60);
         change(&mut config);
         let scenes = Arc::clone(&self.scenes) as Arc<dyn crate::storage::scenario::ScenarioStore>;
-        let (history, row, _) = history::build(scenes, self.clock.clone(), policy());
+        let (history, row, _) = history::build(scenes, clock.clone(), policy());
         let spec = |provider, concurrency| TextSpec {
             provider,
             concurrency,
@@ -92,11 +110,13 @@ impl World {
         let storyteller = StorytellerProvider::new(200.0);
         let script = Arc::clone(&self.script) as Arc<dyn crate::providers::text::TextProvider>;
         let texts = vec![spec(script, script::WORKERS), spec(Arc::new(storyteller), 4)];
+        let line = Arc::new(self.log.line());
         let (handle, rows, status) = build(Parts {
-            log: Arc::clone(&self.log) as _,
+            log: Arc::clone(&line) as _,
+            bus: Some(Arc::clone(&self.bus) as _),
             history,
             texts: TextProviders::new(texts, &policy()),
-            clock: self.clock.clone(),
+            clock,
             config,
             retention: Duration::from_secs(3600),
             replica: name.to_owned(),
@@ -106,7 +126,7 @@ impl World {
         let excess = Excess::Contain { revive_after: Duration::from_secs(30) };
         let args = SupervisorArgs { name: "root", children: rows, excess };
         let (root, _) = Actor::spawn(None, Supervisor, args).await.unwrap();
-        Replica { handle, root: root.get_cell(), status }
+        Replica { handle, root: root.get_cell(), line, status }
     }
 
     /// A scenario that `replica` has begun, and its first turn.
@@ -161,9 +181,11 @@ impl World {
     /// The whole log, after checking that it is one.
     async fn events(&self, scenario: ScenarioId) -> Vec<Event> {
         let page = self.log.inner.read(scenario, 0, usize::MAX).await.unwrap();
+        // A log that was lost begins after what it cannot hold.
+        let first = page.as_ref().map_or(1, |page| page.extent.first);
         let frames = page.map(|page| page.frames).unwrap_or_default();
         let mut events = Vec::new();
-        for (at, (seq, frame)) in (1..).zip(frames) {
+        for (at, (seq, frame)) in (first..).zip(frames) {
             let addressed = frame.decode().unwrap();
             assert_eq!((seq, addressed.seq), (at, at), "a gap");
             events.push(addressed.event);

@@ -1,16 +1,19 @@
 //! Stores in memory that fail when a test says so.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 
 use crate::domain::ids::{ScenarioId, SceneId, UserId};
 use crate::domain::scenario::{Scenario, ScenarioChange, Scene};
-use crate::storage::embedded::MemoryLog;
+use crate::storage::bus::{BusError, ReplicaBus};
+use crate::storage::embedded::{MemoryBus, MemoryLog};
 use crate::storage::log::{Batch, Claim, Fence, LogError, LogPage, LogStore, News, Origin};
 use crate::storage::scenario::ScenarioStore;
 use crate::storage::{Page, StoreError};
@@ -21,6 +24,8 @@ pub enum Fault {
     None,
     Down,
     Hang,
+    /// What is asked waits until this is over.
+    Hold,
 }
 
 /// A switch that tests turn.
@@ -32,8 +37,11 @@ impl Switch {
         self.0.store(fault as u8, Ordering::SeqCst);
     }
 
-    /// Whether the store answers; never returns while it hangs.
+    /// Whether the store answers; never returns when it hangs.
     async fn is_up(&self) -> bool {
+        while self.0.load(Ordering::SeqCst) == Fault::Hold as u8 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         match self.0.load(Ordering::SeqCst) {
             0 => true,
             1 => false,
@@ -42,18 +50,41 @@ impl Switch {
     }
 }
 
-#[derive(Default)]
+/// One replica's way to the log that all of them share.
 pub struct FaultyLog {
-    pub inner: MemoryLog,
+    pub inner: Arc<MemoryLog>,
     pub fault: Switch,
     pub reads: Switch,
     /// So many appends are taken and then reported as failed.
     pub lies: AtomicUsize,
+    /// The way of all replicas, which a fault cuts for each.
+    all: Option<Arc<FaultyLog>>,
+}
+
+impl Default for FaultyLog {
+    fn default() -> Self {
+        Self {
+            inner: Arc::new(MemoryLog::shared()),
+            fault: Switch::default(),
+            reads: Switch::default(),
+            lies: AtomicUsize::default(),
+            all: None,
+        }
+    }
 }
 
 impl FaultyLog {
+    /// A replica's own way.
+    pub fn line(self: &Arc<Self>) -> Self {
+        Self { inner: Arc::clone(&self.inner), all: Some(Arc::clone(self)), ..Self::default() }
+    }
+
+    fn all(&self) -> &Self {
+        self.all.as_deref().unwrap_or(self)
+    }
+
     async fn up(&self) -> Result<(), LogError> {
-        match self.fault.is_up().await {
+        match self.fault.is_up().await && self.all().fault.is_up().await {
             true => Ok(()),
             false => Err(LogError::Unavailable("as the test says".into())),
         }
@@ -96,7 +127,7 @@ impl LogStore for FaultyLog {
         self.up().await?;
         self.inner.append(scenario, fence, batch).await?;
         let lie = |lies: usize| lies.checked_sub(1);
-        match self.lies.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lie) {
+        match self.all().lies.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lie) {
             Ok(_) => Err(LogError::Unavailable("a lie".into())),
             Err(_) => Ok(()),
         }
@@ -109,7 +140,7 @@ impl LogStore for FaultyLog {
         max_bytes: usize,
     ) -> Result<Option<LogPage>, LogError> {
         self.up().await?;
-        if !self.reads.is_up().await {
+        if !(self.reads.is_up().await && self.all().reads.is_up().await) {
             return Err(LogError::Unavailable("as the test says".into()));
         }
         self.inner.read(scenario, after, max_bytes).await
@@ -132,6 +163,41 @@ impl LogStore for FaultyLog {
     async fn delete(&self, scenario: ScenarioId) -> Result<(), LogError> {
         self.up().await?;
         self.inner.delete(scenario).await
+    }
+}
+
+/// The bus that replicas share.
+#[derive(Default)]
+pub struct FaultyBus {
+    inner: MemoryBus,
+    pub fault: Switch,
+    /// Of every so many messages one gets lost; 0 is none.
+    pub lost_of: AtomicUsize,
+    sent: AtomicUsize,
+}
+
+impl FaultyBus {
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl ReplicaBus for FaultyBus {
+    async fn send(&self, to: &str, message: Bytes) -> Result<bool, BusError> {
+        if !self.fault.is_up().await {
+            return Err(BusError::Unavailable("as the test says".into()));
+        }
+        let sent = self.sent.fetch_add(1, Ordering::SeqCst);
+        match self.lost_of.load(Ordering::SeqCst) {
+            0 => self.inner.send(to, message).await,
+            of if sent % of == of - 1 => Ok(true),
+            _ => self.inner.send(to, message).await,
+        }
+    }
+
+    async fn listen(&self, name: &str) -> Result<mpsc::Receiver<Bytes>, BusError> {
+        self.inner.listen(name).await
     }
 }
 

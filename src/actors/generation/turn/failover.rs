@@ -46,11 +46,22 @@ impl Running {
         mut draft: Draft,
         context: &Context,
     ) -> Result<(), WriteError> {
+        let told = self.tell_to_its_end(&mut draft, context).await;
+        // It may have to go on in another log.
+        self.left = self.checkpoint.open.is_some().then_some(draft);
+        told
+    }
+
+    async fn tell_to_its_end(
+        &mut self,
+        draft: &mut Draft,
+        context: &Context,
+    ) -> Result<(), WriteError> {
         let since = Instant::now();
         let told = match self.checkpoint.open.as_ref().and_then(|open| open.finish) {
             Some(Finish::Failed) => Told::Broken,
             Some(finish) => Told::Whole(finish),
-            None => self.tell_by_all(&mut draft, context).await?,
+            None => self.tell_by_all(draft, context).await?,
         };
         let outcome = match told {
             Told::Whole(finish) => {
@@ -63,7 +74,7 @@ impl Running {
                     Code::ProviderUnavailable,
                     "no text provider could go on with this scene",
                 );
-                self.fail(&draft, Some(context), error).await?;
+                self.fail(draft, Some(context), error).await?;
                 "failed"
             }
         };

@@ -19,16 +19,17 @@ use tracing::{Instrument, Span};
 pub use signals::Signals;
 
 use super::GenerationDeps;
+use super::carry::Carry;
 use super::checkpoint::Checkpoint;
-use super::session::Current;
+use super::draft::Draft;
+use super::session::{Current, Refused};
 use super::writer::{LogWriter, WriteError};
 use crate::domain::ids::TurnId;
 use crate::domain::scenario::Scenario;
 use crate::domain::turn::Command;
-use crate::error::ServiceError;
 
 /// Answer to a command.
-pub type Answer = Result<TurnId, ServiceError>;
+pub type Answer = Result<TurnId, Refused>;
 
 /// Where the command that starts a turn is answered, once its first event is in the log.
 pub struct Accepted {
@@ -78,6 +79,16 @@ pub struct Outcome {
     pub current: Option<Current>,
     /// A store did not say what it did: `current` may not be what is stored.
     pub doubtful: bool,
+    /// What was told of a turn that was halted.
+    pub left: Option<Draft>,
+}
+
+/// A turn that ended without an outcome, and what it knew: its log may be lost.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Broken {
+    pub error: TurnError,
+    pub carry: Box<Carry>,
 }
 
 /// Why a turn ended without an outcome.

@@ -16,12 +16,12 @@ impl Running {
     /// Ends a draft whose text is whole (or stopped): stores it as a scene and closes the turn.
     pub(super) async fn finish(
         &mut self,
-        mut draft: Draft,
+        draft: &mut Draft,
         context: &Context,
         finish: Finish,
     ) -> Result<(), WriteError> {
-        self.close_draft(&mut draft, finish).await?;
-        let scene = Arc::new(self.scene(&draft, context, finish));
+        self.close_draft(draft, finish).await?;
+        let scene = Arc::new(self.scene(draft, context, finish));
         match self.store(&scene).await {
             Some(Ok(scene)) => {
                 let done = Event::TurnDone {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Accepted, Outcome, Signals, TurnArgs, TurnError, Work};
+use super::{Accepted, Broken, Outcome, Signals, TurnArgs, TurnError, Work};
 use crate::actors::generation::GenerationDeps;
+use crate::actors::generation::carry::Carry;
 use crate::actors::generation::checkpoint::{Checkpoint, OpenTurn};
-use crate::actors::generation::draft::Draft;
+use crate::actors::generation::draft::{Draft, text_deltas};
 use crate::actors::generation::session::Current;
 use crate::actors::generation::writer::{LogWriter, WriteError};
 use crate::domain::event::Event;
@@ -18,8 +19,6 @@ use crate::providers::text::{Brief, PastScene, StoryRequest};
 
 /// Who is named as the author of a text that the reader wrote.
 const READER: &str = "reader";
-/// Longest piece of a text that is logged as one delta, in bytes.
-const DELTA_BYTES: usize = 8 * 1024;
 
 /// A turn under way.
 pub(super) struct Running {
@@ -31,6 +30,8 @@ pub(super) struct Running {
     pub signals: Signals,
     pub usage: Usage,
     pub doubtful: bool,
+    /// What was told of a turn that is left open.
+    pub left: Option<Draft>,
 }
 
 /// What came before the scene.
@@ -58,32 +59,43 @@ impl From<WriteError> for Refusal {
     }
 }
 
-pub(super) async fn run(args: TurnArgs) -> Result<Outcome, TurnError> {
+pub(super) async fn run(args: TurnArgs) -> Result<Outcome, Broken> {
     let TurnArgs { deps, scenario, writer, checkpoint, current, work, signals, permit, .. } = args;
-    let usage = Usage::default();
+    let (usage, doubtful, left) = Default::default();
     let mut running =
-        Running { deps, scenario, writer, checkpoint, current, signals, usage, doubtful: false };
-    match work {
-        Work::Begin { command: Command::Jump { scene }, key, turn, accepted } => {
-            let jumped = running.jump(scene, key, turn).await;
-            running.answer(accepted, turn, jumped)?;
-        }
-        Work::Begin { command, key, turn, accepted } => {
-            let begun = running.begin(command, key, turn).await;
-            if let Some((draft, context)) = running.answer(accepted, turn, begun)? {
-                running.tell(draft, &context).await?;
-            }
-        }
-        Work::Resume => running.resume(None).await?,
-        Work::GiveUp => running.resume(Some(ServiceError::internal())).await?,
-    }
-    running.hand_over().await?;
+        Running { deps, scenario, writer, checkpoint, current, signals, usage, doubtful, left };
+    let ended = running.work(work).await;
     drop(permit);
-    let Running { writer, checkpoint, current, doubtful, .. } = running;
-    Ok(Outcome { writer, checkpoint, current, doubtful })
+    let Running { writer, checkpoint, current, doubtful, left, .. } = running;
+    match ended {
+        Ok(()) => Ok(Outcome { writer, checkpoint, current, doubtful, left }),
+        Err(error) => {
+            let (epoch, head) = (Arc::clone(writer.epoch()), writer.head());
+            let carry = Box::new(Carry { epoch, head, checkpoint, draft: left });
+            Err(Broken { error, carry })
+        }
+    }
 }
 
 impl Running {
+    async fn work(&mut self, work: Work) -> Result<(), TurnError> {
+        match work {
+            Work::Begin { command: Command::Jump { scene }, key, turn, accepted } => {
+                let jumped = self.jump(scene, key, turn).await;
+                self.answer(accepted, turn, jumped)?;
+            }
+            Work::Begin { command, key, turn, accepted } => {
+                let begun = self.begin(command, key, turn).await;
+                if let Some((draft, context)) = self.answer(accepted, turn, begun)? {
+                    self.tell(draft, &context).await?;
+                }
+            }
+            Work::Resume => self.resume(None).await?,
+            Work::GiveUp => self.resume(Some(ServiceError::internal())).await?,
+        }
+        Ok(self.hand_over().await?)
+    }
+
     /// Tells the caller; only the log's failures end the turn without an outcome.
     fn answer<T>(
         &self,
@@ -98,12 +110,15 @@ impl Running {
             }
             Err(Refusal::Caller(error)) => {
                 self.signals.end();
-                accepted.send(Err(error));
+                accepted.send(Err(error.into()));
                 Ok(None)
             }
             Err(Refusal::Write(error)) => {
-                let retry = self.deps.config.lease_ttl;
-                accepted.send(Err(ServiceError::unavailable("event log", retry)));
+                // A worthless pen is no answer: the command is asked again, of whoever has the right one.
+                if let WriteError::Unavailable(_) = error {
+                    let retry = self.deps.config.lease_ttl;
+                    accepted.send(Err(ServiceError::unavailable("event log", retry).into()));
+                }
                 Err(error)
             }
         }
@@ -288,7 +303,10 @@ impl Running {
                 Some(error) => Ok(self.fail(&draft, Some(&context), error).await?),
             },
             Some(Err(error)) => Ok(self.fail(&draft, None, error).await?),
-            None => Ok(()),
+            None => {
+                self.left = Some(draft);
+                Ok(())
+            }
         }
     }
 
@@ -344,14 +362,7 @@ impl Running {
 
 /// A text that is known at once, as events.
 fn whole_text(turn: TurnId, text: &str) -> Vec<Event> {
-    let mut events = Vec::new();
-    let (mut rest, mut off) = (text, 0);
-    while !rest.is_empty() {
-        let (piece, after) = rest.split_at(rest.floor_char_boundary(DELTA_BYTES));
-        events.push(Event::TextDelta { turn, off, text: piece.to_owned() });
-        off += utf16_len(piece);
-        rest = after;
-    }
-    events.push(Event::TextDone { turn, len: off });
+    let mut events = text_deltas(turn, 0, text);
+    events.push(Event::TextDone { turn, len: utf16_len(text) });
     events
 }
