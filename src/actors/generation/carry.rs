@@ -14,7 +14,7 @@ use super::tail::Position;
 use super::writer::{LogWriter, WriteError, in_time, read_events};
 use crate::domain::scenario::Scenario;
 use crate::error::ServiceError;
-use crate::storage::log::Lease;
+use crate::storage::log::{Extent, Lease};
 
 /// A session's knowledge of its log when it lost its pen.
 #[derive(Debug)]
@@ -43,10 +43,11 @@ impl Standing {
         record: &Scenario,
         carry: Option<&Carry>,
         shown: Option<&Position>,
+        overtaken: bool,
     ) -> Self {
         let less =
             |epoch: &str, head: u64| epoch == &*lease.extent.epoch && head > lease.extent.head;
-        let forgot = carry.is_some_and(|carry| less(&carry.epoch, carry.head))
+        let forgot = overtaken || carry.is_some_and(|carry| less(&carry.epoch, carry.head))
             || shown.is_some_and(|shown| less(&shown.epoch, shown.head))
             // The scene that it would tell next is stored already.
             || checkpoint.is_some_and(|checkpoint| checkpoint.next_scene.0 <= record.scene_count);
@@ -62,6 +63,30 @@ impl Standing {
             _ => Standing::Whole,
         }
     }
+}
+
+/// Whether the open turn has ended otherwise than the log knows: its scene is stored, and is not what was logged.
+pub async fn is_overtaken(
+    deps: &GenerationDeps,
+    record: &Scenario,
+    lease: &Lease,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<bool, ServiceError> {
+    let Some(open) = checkpoint.and_then(|checkpoint| checkpoint.open.as_ref()) else {
+        return Ok(false);
+    };
+    let Some(stored) = deps.history.find_scene(record.id, open.scene).await? else {
+        return Ok(false);
+    };
+    let Extent { epoch, head, .. } = &lease.extent;
+    let events = read_events(&*deps.log, record.id, epoch, open.from, *head).await;
+    // Events that cannot be read are the turn's own matter.
+    let draft = events.ok().and_then(|events| Draft::fold(&events));
+    // A scene is stored after the log has said that nothing more will come.
+    Ok(draft.is_some_and(|draft| {
+        let whole = draft.text_done && draft.choices_done;
+        !whole || draft.text != stored.text || draft.choices != stored.choices
+    }))
 }
 
 /// What a log that was rolled back still tells of its session; it is deleted afterwards.
@@ -107,13 +132,19 @@ pub async fn begin_anew(
     let mut checkpoint = carry.checkpoint.begun_anew(next);
     let mut events = Vec::new();
     if let Some(open) = &mut checkpoint.open {
+        if open.scene < next {
+            let stored = deps.history.find_scene(record.id, open.scene).await?;
+            if stored.is_some_and(|stored| stored.turn != open.turn) {
+                // Told by others while the log was lost, who could not know that the number was taken.
+                open.scene = next;
+                checkpoint.next_scene = next.next();
+            }
+        }
         open.from = writer.head() + 1;
-        events = match &carry.draft {
-            Some(draft) => draft.retold(),
-            None => Draft::untold(open).retold(),
-        };
-        let shown = carry.draft.as_ref().map_or(0, |draft| draft.units);
-        tracing::warn!(scenario = %record.id, turn = %open.turn, shown, "turn carried over into a new log");
+        let mut draft = carry.draft.clone().unwrap_or_else(|| Draft::untold(open));
+        draft.scene = open.scene;
+        events = draft.retold();
+        tracing::warn!(scenario = %record.id, turn = %open.turn, shown = draft.units, "turn carried over into a new log");
     }
     metrics::counter!("whatif_logs_begun_anew_total").increment(1);
     writer.append(&events, Some(&checkpoint)).await.map_err(unavailable)?;

@@ -84,11 +84,27 @@ impl Follower {
     async fn catch_up(&self) -> Looked {
         let mut wait = RETRY_MIN;
         let mut rolled_back: Option<Instant> = None;
+        let mut compare = true;
         loop {
             let Some(seen) = self.tail.followed(self.id) else { return Looked::Over };
-            let after = if seen.epoch.is_some() { seen.head } else { i64::MAX as u64 };
+            let after = match seen.epoch {
+                None => i64::MAX as u64,
+                // With the last known event: is it still that one?
+                Some(_) if compare && seen.last.is_some() => seen.head.saturating_sub(1),
+                Some(_) => seen.head,
+            };
             let read = in_time(self.log.read(self.tail.scenario(), after, PAGE_BYTES)).await;
             let adopted = match read {
+                // The next event is larger than what is read at once: alone it is read all the same.
+                Ok(Some(page))
+                    if after < seen.head
+                        && page.frames.len() == 1
+                        && page.extent.head > seen.head
+                        && page.frames[0].0 == seen.head =>
+                {
+                    compare = false;
+                    continue;
+                }
                 // It may have grown again meanwhile: other events under numbers that were shown.
                 Ok(Some(page))
                     if rolled_back.is_some() && seen.epoch.as_ref() == Some(&page.extent.epoch) =>
@@ -104,7 +120,7 @@ impl Follower {
                     continue;
                 }
             };
-            wait = RETRY_MIN;
+            (wait, compare) = (RETRY_MIN, true);
             match adopted {
                 Adopted::More => {}
                 Adopted::Level => return Looked::Level,

@@ -77,8 +77,16 @@ pub async fn load(
         }
     };
     let shown = deps.hub.tail(scenario).position();
-    let known = carry.as_deref();
-    match Standing::of(&lease, checkpoint.as_ref(), &record, known, shown.as_ref()) {
+    let overtaken = carry::is_overtaken(deps, &record, &lease, checkpoint.as_ref()).await;
+    let overtaken = match overtaken {
+        Ok(overtaken) => overtaken,
+        Err(error) => {
+            release(deps, scenario, &lease).await;
+            return Err(error.into());
+        }
+    };
+    let (checked, known) = (checkpoint.as_ref(), carry.as_deref());
+    match Standing::of(&lease, checked, &record, known, shown.as_ref(), overtaken) {
         Standing::Whole => open(deps, record, &lease, checkpoint, None).await,
         Standing::Lost => open(deps, record, &lease, None, carry).await,
         Standing::RolledBack => {

@@ -10,6 +10,8 @@ use crate::storage::log::LogPage;
 pub struct Seen {
     pub epoch: Option<Arc<str>>,
     pub head: u64,
+    /// The event at the head, if it is in memory: the store should have the same one.
+    pub last: Option<Frame>,
 }
 
 /// What a tail makes of what its follower found.
@@ -42,16 +44,20 @@ impl Tail {
     pub fn followed(&self, id: u64) -> Option<Seen> {
         let inner = self.lock();
         let current = inner.follower.is_some() && inner.followers == id;
-        current.then(|| Seen { epoch: inner.epoch.clone(), head: inner.head })
+        current.then(|| Seen {
+            epoch: inner.epoch.clone(),
+            head: inner.head,
+            last: inner.frames.back().cloned(),
+        })
     }
 
-    /// Takes what follower `id` found after `seen`.
+    /// Takes what follower `id` found after `seen`, with the event there or without it.
     pub fn adopt(&self, id: u64, seen: &Seen, page: LogPage) -> Adopted {
         let mut inner = self.lock();
         if inner.follower.is_none() || inner.followers != id {
             return Adopted::Over;
         }
-        let LogPage { extent, frames } = page;
+        let LogPage { extent, mut frames } = page;
         if inner.epoch != seen.epoch {
             return Adopted::More;
         }
@@ -61,6 +67,13 @@ impl Tail {
         }
         if extent.head < seen.head {
             return Adopted::RolledBack;
+        }
+        if let Some((_, frame)) = frames.first().filter(|(seq, _)| *seq == seen.head) {
+            // It may have lost events, and got others under their numbers.
+            if seen.last.as_ref().is_some_and(|last| last != frame) {
+                return Adopted::RolledBack;
+            }
+            frames.remove(0);
         }
         let Some(((first, _), (last, _))) = frames.first().zip(frames.last()) else {
             inner.begin(&extent);
