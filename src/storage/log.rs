@@ -186,6 +186,10 @@ pub trait LogStore: Send + Sync + 'static {
     /// reconnected, say); it never keeps news to itself for longer than about a second.
     fn follow(&self, scenario: ScenarioId) -> Option<News>;
 
+    /// News of leases that were given up with a turn open, under the terms of [`LogStore::follow`]. Owners that die give
+    /// nothing up: look at [`LogStore::list_orphans`] now and then all the same.
+    fn follow_orphans(&self) -> Option<News>;
+
     /// Up to `limit` scenarios with an open turn whose lease nobody holds.
     async fn list_orphans(&self, limit: usize) -> Result<Vec<ScenarioId>, LogError>;
 

@@ -97,6 +97,7 @@ async fn replicas_in_one_process_hear_of_each_other() {
     let store: Arc<dyn LogStore> = Arc::new(MemoryLog::shared());
     contract::contract(Arc::clone(&store), advance).await;
     contract::followers_hear_of_changes(&*store, &*store).await;
+    contract::handed_over_turns_are_told(&*store, &*store).await;
     let s = scenario();
     assert!(MemoryLog::new().follow(s).is_none(), "nobody else can append to it");
 }

@@ -10,16 +10,17 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::seq::SliceRandom;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
-use uuid::Uuid;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::shard::{ShardMsg, Shards};
 use crate::actors::supervisor::ChildSpec;
 use crate::domain::ids::ScenarioId;
-use crate::storage::log::{Fence, LogStore};
+use crate::storage::log::{Fence, LogStore, News};
 
-/// Pause between two ticks, give or take a quarter, so that replicas do not look all at once. A turn that was handed
-/// over or whose owner died waits at most this long to be found.
+/// Pause between two ticks, give or take a quarter, so that replicas do not look all at once.
 const TICK: Duration = Duration::from_millis(100);
+/// Pause between two looks for turns whose owner died without a word; those that were handed over are told of.
+const LOOK: Duration = Duration::from_millis(500);
 /// Interrupted turns that are listed at each look. Half of them are taken up, drawn by lot, within these bounds: the
 /// other half is left to others, and few are claimed in vain.
 const ORPHANS_LISTED: usize = 512;
@@ -116,50 +117,71 @@ pub struct KeeperArgs {
 
 struct Keeper;
 
-struct Tick;
+enum KeeperMsg {
+    Tick,
+    /// Turns were handed over by another replica.
+    Orphans,
+}
 
 struct KeeperState {
     args: KeeperArgs,
     renew_at: Instant,
     look_at: Instant,
+    /// A store that was away is back for owners first: all leases may have run out meanwhile.
+    owners_until: Instant,
     /// How often to look for turns without an owner. Where only this process writes, hardly ever is there one.
     look_every: Duration,
+    /// Listens for what other replicas hand over.
+    _listener: Option<AbortOnDropHandle<()>>,
 }
 
 impl Actor for Keeper {
-    type Msg = Tick;
+    type Msg = KeeperMsg;
     type State = KeeperState;
     type Arguments = KeeperArgs;
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<Tick>,
+        myself: ActorRef<KeeperMsg>,
         args: KeeperArgs,
     ) -> Result<KeeperState, ActorProcessingErr> {
         let now = Instant::now();
-        let shared = args.log.follow(ScenarioId(Uuid::nil())).is_some();
-        let look_every = if shared { Duration::ZERO } else { args.every };
-        Ok(KeeperState { args, renew_at: now, look_at: now, look_every })
+        let news = args.log.follow_orphans();
+        let look_every = if news.is_some() { LOOK } else { args.every };
+        let listener = news.map(|news| AbortOnDropHandle::new(tokio::spawn(listen(news, myself))));
+        Ok(KeeperState {
+            args,
+            renew_at: now,
+            look_at: now,
+            owners_until: now,
+            look_every,
+            _listener: listener,
+        })
     }
 
     async fn post_start(
         &self,
-        myself: ActorRef<Tick>,
+        myself: ActorRef<KeeperMsg>,
         _state: &mut KeeperState,
     ) -> Result<(), ActorProcessingErr> {
         // What an earlier process left open goes on at once.
-        Ok(myself.cast(Tick)?)
+        Ok(myself.cast(KeeperMsg::Tick)?)
     }
 
     /// Nobody waits for the keeper, so it may wait for the store. The next tick is planned when this one is done: a
     /// store that does not answer leaves no pile of ticks behind.
     async fn handle(
         &self,
-        myself: ActorRef<Tick>,
-        _tick: Tick,
+        myself: ActorRef<KeeperMsg>,
+        message: KeeperMsg,
         state: &mut KeeperState,
     ) -> Result<(), ActorProcessingErr> {
         let (args, now) = (&state.args, Instant::now());
+        if let KeeperMsg::Orphans = message {
+            // With the next tick: many are told of at once.
+            state.look_at = now;
+            return Ok(());
+        }
         args.take_back();
         let mut answers = true;
         if now >= state.renew_at {
@@ -167,16 +189,26 @@ impl Actor for Keeper {
             // A store that was away is asked again soon: leases may be about to run out, or have.
             state.renew_at = if answers { now + args.every } else { now };
         }
-        if answers && now >= state.look_at {
-            answers = args.pick_up().await;
-            state.look_at = now + state.look_every;
+        if answers && now >= state.look_at.max(state.owners_until) {
+            let listed = args.pick_up().await;
+            answers = listed.is_some();
+            // What is left to others may be nobody's still.
+            state.look_at = if listed == Some(0) { now + state.look_every } else { now };
         }
         if !answers {
-            // When it is back its owners come first: all leases may have run out meanwhile.
-            state.look_at = Instant::now() + args.every;
+            state.owners_until = Instant::now() + args.every;
         }
-        myself.send_after(TICK.mul_f64(rand::random_range(0.75..1.25)), || Tick);
+        myself.send_after(TICK.mul_f64(rand::random_range(0.75..1.25)), || KeeperMsg::Tick);
         Ok(())
+    }
+}
+
+async fn listen(news: News, keeper: ActorRef<KeeperMsg>) {
+    loop {
+        news.wait().await;
+        if keeper.cast(KeeperMsg::Orphans).is_err() {
+            return;
+        }
     }
 }
 
@@ -227,24 +259,25 @@ impl KeeperArgs {
         false
     }
 
-    /// Whether the store answered.
-    async fn pick_up(&self) -> bool {
+    /// How many turns without an owner there were; `None` if the store did not answer.
+    async fn pick_up(&self) -> Option<usize> {
         let places = if self.turns.is_closed() { 0 } else { self.turns.available_permits() };
         if places == 0 {
-            return true;
+            return Some(0);
         }
         match timeout(self.every, self.log.list_orphans(ORPHANS_LISTED)).await {
             Ok(Ok(mut orphans)) => {
+                let listed = orphans.len();
                 orphans.shuffle(&mut rand::rng());
                 let share = (orphans.len() / 2).clamp(*ORPHANS_TAKEN.start(), *ORPHANS_TAKEN.end());
                 for scenario in orphans.into_iter().take(places.min(share)) {
                     self.shards.tell(scenario, ShardMsg::Resume(scenario));
                 }
-                return true;
+                return Some(listed);
             }
             Ok(Err(error)) => tracing::warn!(%error, "interrupted turns were not listed"),
             Err(_) => tracing::warn!("interrupted turns were not listed in time"),
         }
-        false
+        None
     }
 }

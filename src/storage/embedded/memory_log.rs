@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::bells::Bells;
 use super::lease::Lease;
@@ -22,6 +23,8 @@ use crate::storage::log::{
 };
 
 const SHARDS: usize = 64;
+/// Under which bells for orphans hang; no scenario has this id.
+const ORPHANS: ScenarioId = ScenarioId(Uuid::nil());
 
 type Shard = HashMap<ScenarioId, Log>;
 
@@ -207,10 +210,15 @@ impl LogStore for MemoryLog {
     }
 
     async fn release(&self, scenario: ScenarioId, fence: Fence) -> Result<(), LogError> {
+        let mut orphaned = false;
         if let Some(log) = self.shard(scenario).get_mut(&scenario)
             && log.is_owned_by(fence)
         {
             log.lease = None;
+            orphaned = log.open_turn;
+        }
+        if let Some(bells) = self.bells.as_ref().filter(|_| orphaned) {
+            bells.ring(ORPHANS);
         }
         Ok(())
     }
@@ -239,6 +247,10 @@ impl LogStore for MemoryLog {
 
     fn follow(&self, scenario: ScenarioId) -> Option<News> {
         Some(self.bells.as_ref()?.hang(scenario))
+    }
+
+    fn follow_orphans(&self) -> Option<News> {
+        Some(self.bells.as_ref()?.hang(ORPHANS))
     }
 
     async fn list_orphans(&self, limit: usize) -> Result<Vec<ScenarioId>, LogError> {

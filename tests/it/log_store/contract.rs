@@ -318,6 +318,26 @@ pub async fn followers_hear_of_changes(ours: &dyn LogStore, theirs: &dyn LogStor
     }
 }
 
+/// A lease that is given up with its turn open is told of; one without is nobody's business.
+pub async fn handed_over_turns_are_told(ours: &dyn LogStore, theirs: &dyn LogStore) {
+    let news = ours.follow_orphans().expect("news of what others hand over");
+    for _ in 0..20 {
+        let s = scenario();
+        let fence = granted(theirs, s, "a").await.fence;
+        let opening = Batch { open_turn: Some(true), ..batch(s, 1..=1) };
+        theirs.append(s, fence, opening).await.unwrap();
+        theirs.release(s, fence).await.unwrap();
+        while !ours.list_orphans(1_000).await.unwrap().contains(&s) {
+            heard(&news).await;
+        }
+        heard(&news).await;
+        let fence = granted(theirs, s, "b").await.fence;
+        let closing = Batch { open_turn: Some(false), ..batch(s, 2..=2) };
+        theirs.append(s, fence, closing).await.unwrap();
+        theirs.release(s, fence).await.unwrap();
+    }
+}
+
 /// Waits for a bell, for no longer than a store may keep it to itself.
 pub async fn heard(news: &News) {
     tokio::time::timeout(Duration::from_secs(5), news.wait()).await.expect("news");

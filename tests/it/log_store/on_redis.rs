@@ -22,6 +22,7 @@ async fn keeps_the_contract(config: config::Redis) {
     tokio::join!(
         contract::contract_in_real_time(Arc::clone(&store), wait),
         contract::followers_hear_of_changes(&*store, &theirs.log),
+        contract::handed_over_turns_are_told(&*store, &theirs.log),
     );
 }
 

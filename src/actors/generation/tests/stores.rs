@@ -150,6 +150,10 @@ impl LogStore for FaultyLog {
         self.inner.follow(scenario)
     }
 
+    fn follow_orphans(&self) -> Option<News> {
+        self.inner.follow_orphans()
+    }
+
     async fn list_orphans(&self, limit: usize) -> Result<Vec<ScenarioId>, LogError> {
         self.up().await?;
         self.inner.list_orphans(limit).await

@@ -170,6 +170,10 @@ impl LogStore for DiskLog {
         None
     }
 
+    fn follow_orphans(&self) -> Option<News> {
+        None
+    }
+
     async fn list_orphans(&self, limit: usize) -> Result<Vec<ScenarioId>, LogError> {
         let now = Instant::now();
         self.submit(|reply| Command::ListOrphans { limit, now, reply }).await

@@ -42,6 +42,11 @@ impl<'a> Bucket<'a> {
         self.key(format_args!("news:{scenario}"))
     }
 
+    /// The channel on which leases are told that were given up with a turn open.
+    pub(super) fn orphans(&self) -> String {
+        self.key(format_args!("orphans"))
+    }
+
     fn key(&self, name: std::fmt::Arguments<'_>) -> String {
         self.redis.key(format_args!("{{b{}}}:{name}", self.number))
     }

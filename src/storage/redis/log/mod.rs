@@ -130,7 +130,9 @@ impl LogStore for RedisLog {
         let call = scripts::RELEASE
             .on(&[bucket.meta(scenario), bucket.open()])
             .arg(scenario.to_string())
-            .arg(fence.0);
+            .arg(fence.0)
+            .arg(self.subscriptions.publish_command())
+            .arg(bucket.orphans());
         Ok(call.run(&self.redis).await?)
     }
 
@@ -181,6 +183,17 @@ impl LogStore for RedisLog {
         let ring = Arc::clone(&bell);
         let subscription = self.subscriptions.listen(&channel, move |_| ring.notify_one());
         Some(News::new(bell, subscription))
+    }
+
+    fn follow_orphans(&self) -> Option<News> {
+        let bell = Arc::new(Notify::new());
+        let listen = |number| {
+            let ring = Arc::clone(&bell);
+            let channel = Bucket::numbered(&self.redis, number).orphans();
+            self.subscriptions.listen(&channel, move |_| ring.notify_one())
+        };
+        let subscriptions: Vec<_> = (0..BUCKETS).map(listen).collect();
+        Some(News::new(bell, subscriptions))
     }
 
     async fn list_orphans(&self, limit: usize) -> Result<Vec<ScenarioId>, LogError> {
