@@ -20,7 +20,7 @@ use crate::storage::log::{Fence, LogStore, News};
 /// Pause between two ticks, give or take a quarter, so that replicas do not look all at once.
 const TICK: Duration = Duration::from_millis(100);
 /// Pause between two looks for turns whose owner died without a word; those that were handed over are told of.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(250);
 /// Interrupted turns that are listed at each look. Half of them are taken up, drawn by lot, within these bounds: the
 /// other half is left to others, and few are claimed in vain.
 const ORPHANS_LISTED: usize = 512;
@@ -190,10 +190,8 @@ impl Actor for Keeper {
             state.renew_at = if answers { now + args.every } else { now };
         }
         if answers && now >= state.look_at.max(state.owners_until) {
-            let listed = args.pick_up().await;
-            answers = listed.is_some();
-            // What is left to others may be nobody's still.
-            state.look_at = if listed == Some(0) { now + state.look_every } else { now };
+            answers = args.pick_up().await;
+            state.look_at = now + state.look_every;
         }
         if !answers {
             state.owners_until = Instant::now() + args.every;
@@ -259,25 +257,24 @@ impl KeeperArgs {
         false
     }
 
-    /// How many turns without an owner there were; `None` if the store did not answer.
-    async fn pick_up(&self) -> Option<usize> {
+    /// Whether the store answered.
+    async fn pick_up(&self) -> bool {
         let places = if self.turns.is_closed() { 0 } else { self.turns.available_permits() };
         if places == 0 {
-            return Some(0);
+            return true;
         }
         match timeout(self.every, self.log.list_orphans(ORPHANS_LISTED)).await {
             Ok(Ok(mut orphans)) => {
-                let listed = orphans.len();
                 orphans.shuffle(&mut rand::rng());
                 let share = (orphans.len() / 2).clamp(*ORPHANS_TAKEN.start(), *ORPHANS_TAKEN.end());
                 for scenario in orphans.into_iter().take(places.min(share)) {
                     self.shards.tell(scenario, ShardMsg::Resume(scenario));
                 }
-                return Some(listed);
+                return true;
             }
             Ok(Err(error)) => tracing::warn!(%error, "interrupted turns were not listed"),
             Err(_) => tracing::warn!("interrupted turns were not listed in time"),
         }
-        None
+        false
     }
 }
