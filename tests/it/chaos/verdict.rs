@@ -101,14 +101,19 @@ pub async fn holds(world: &World, cases: &[Case], strikes: &[Strike]) -> Summary
                 "{}: a snapshot, and no log was lost",
                 case.prompt
             );
-            told.story.agrees_with_tree(&tree);
-            finished_before(told, &tree);
             let failed = told
                 .story
                 .turns
                 .iter()
                 .find(|turn| turn.end.as_ref().is_none_or(|end| end["type"] != "turn.done"));
-            assert!(failed.is_none(), "{}: not done: {failed:?}", case.prompt);
+            assert!(
+                failed.is_none(),
+                "{}: not done: {failed:?}\n{}",
+                case.prompt,
+                world.said_of(&case.at.scenario).join("\n")
+            );
+            told.story.agrees_with_tree(&tree);
+            finished_before(told, &tree);
             summary.merged += told.story.merged;
         }
         let up = taken_up.get(&case.at.scenario).copied().unwrap_or(0);
