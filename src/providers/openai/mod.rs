@@ -202,7 +202,8 @@ impl TextProvider for OpenAiProvider {
                         .wait(tries)
                         .filter(|wait| tries < self.max_attempts && *wait < left);
                     let Some(wait) = wait else { return Err(failure.error) };
-                    tracing::debug!(provider = "openai", error = %failure.error, tries, wait_ms = wait.as_millis(), "trying again");
+                    // Said aloud: the vendor may charge for a try that reached it, even if no text of it came back.
+                    tracing::info!(provider = "openai", error = %failure.error, tries, wait_ms = wait.as_millis(), "trying again");
                     tokio::time::sleep(wait).await;
                     tries += 1;
                 }

@@ -1,6 +1,6 @@
 //! What has to be true when the dust has settled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::fault::{Fault, Strike};
+use super::fault::Strike;
 use super::reader::{Address, Reader, Standing, Told};
 use super::world::World;
 use super::writer::{Caller, PATIENCE};
@@ -32,16 +32,18 @@ pub struct Summary {
     turns: usize,
     taken_up: usize,
     calls: usize,
+    /// Calls that the model was asked once more, since they broke off before their first word.
+    again: usize,
     merged: usize,
     keys: usize,
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { turns, taken_up, calls, merged, keys } = self;
+        let Self { turns, taken_up, calls, again, merged, keys } = self;
         write!(
             f,
-            "{turns} turns, {taken_up} times taken up, {calls} calls of the model, {merged} merged frames, {keys} keys left"
+            "{turns} turns, {taken_up} times taken up, {calls} calls of the model, {again} of them once more, {merged} merged frames, {keys} keys left"
         )
     }
 }
@@ -77,17 +79,17 @@ pub async fn caught_up(
     let in_time = caught_up.await.is_ok();
     let head = fresh.borrow().clone();
     end.cancel();
-    if let Err(error) = reading.await {
-        std::panic::resume_unwind(error.into_panic());
-    }
+    let told = match reading.await {
+        Ok(told) => told,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    };
     assert!(in_time, "readers of {} did not get to {head:?} within {PATIENCE:?}", at.scenario);
+    told.story.agrees_with_tree(&caller.get(&format!("/scenarios/{}/tree", at.scenario)).await);
 }
 
 /// Compares everything that was told with what is stored, counts the bills, and looks for what was left behind.
 pub async fn holds(world: &World, cases: &[Case], strikes: &[Strike]) -> Summary {
     let lost_logs = strikes.iter().any(|strike| strike.fault.loses_logs());
-    // A call that is cut before its first word is made again.
-    let cut = strikes.iter().filter(|strike| strike.fault == Fault::CutModel).count();
     let mut summary = Summary::default();
     let taken_up = taken_up(world);
     for case in cases {
@@ -99,31 +101,46 @@ pub async fn holds(world: &World, cases: &[Case], strikes: &[Strike]) -> Summary
                 "{}: a snapshot, and no log was lost",
                 case.prompt
             );
-            told.story.agrees_with_tree(&tree);
-            finished_before(told, &tree);
             let failed = told
                 .story
                 .turns
                 .iter()
                 .find(|turn| turn.end.as_ref().is_none_or(|end| end["type"] != "turn.done"));
-            assert!(failed.is_none(), "{}: not done: {failed:?}", case.prompt);
+            assert!(
+                failed.is_none(),
+                "{}: not done: {failed:?}\n{}",
+                case.prompt,
+                world.said_of(&case.at.scenario).join("\n")
+            );
+            told.story.agrees_with_tree(&tree);
+            finished_before(told, &tree);
             summary.merged += told.story.merged;
         }
         let up = taken_up.get(&case.at.scenario).copied().unwrap_or(0);
         let calls = world.calls(&case.prompt).await;
+        // A call before whose first word the wire broke is made again, word for word.
+        let again = calls.len().saturating_sub(case.turns + up);
         let times: Vec<_> = calls.iter().map(|call| &call["timestamp"]).collect();
         assert!(
-            calls.len() <= case.turns + up + cut,
-            "{}: {} calls for {} turns, {up} times taken up, {cut} cut: {times:?}\n{}",
+            again <= repeated(&calls),
+            "{}: {} calls for {} turns, {up} times taken up, {} asked the same as another: {times:?}\n{}",
             case.prompt,
             calls.len(),
             case.turns,
+            repeated(&calls),
             world.said_of(&case.at.scenario).join("\n")
         );
         summary.turns += case.turns;
         summary.taken_up += up;
         summary.calls += calls.len();
+        summary.again += again;
     }
+    let tries = said(world, "trying again");
+    assert!(
+        summary.again <= tries,
+        "{} calls were made again, {tries} of them known",
+        summary.again
+    );
     summary.keys = left_behind(world).await;
     summary
 }
@@ -139,14 +156,23 @@ fn finished_before(told: &Told, tree: &Value) {
     }
 }
 
-/// How often a turn of each scenario was taken up, or saved from a lost log, according to those that did.
+/// Calls that ask exactly what another one did.
+fn repeated(calls: &[Value]) -> usize {
+    let asked: BTreeSet<_> = calls.iter().map(|call| call["body"].to_string()).collect();
+    calls.len() - asked.len()
+}
+
+/// How often the replicas said so.
+fn said(world: &World, message: &str) -> usize {
+    world.logged().iter().filter(|(_, line)| line["message"] == message).count()
+}
+
+/// How often a turn of each scenario was taken up, according to those that did; one that is carried over into a new log
+/// is taken up there.
 fn taken_up(world: &World) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for (_, line) in world.logged() {
-        if ["turn taken up", "turn carried over into a new log"]
-            .iter()
-            .any(|said| line["message"] == *said)
-        {
+        if line["message"] == "turn taken up" {
             let scenario = line["scenario"].as_str().unwrap().to_owned();
             *counts.entry(scenario).or_default() += 1;
         }

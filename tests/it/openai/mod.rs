@@ -19,6 +19,7 @@ use whatif::providers::text::{
 };
 
 use crate::support::aimock::Aimock;
+use crate::support::proxy::Proxy;
 use crate::support::raw_http::{RawHttp, Step};
 
 fn configured(base_url: &str) -> config::OpenAi {
@@ -282,4 +283,53 @@ async fn a_probe_tells_the_living_from_the_rest() {
             "{status}"
         );
     }
+}
+
+/// What the vendor was asked, once it was asked so often.
+async fn asked(mock: &Aimock, model: &str, count: usize) -> Vec<serde_json::Value> {
+    let arrived = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            let mut calls = mock.requests(model).await;
+            if calls.len() >= count {
+                return calls.iter_mut().map(|call| call["body"].take()).collect();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    arrived.await.unwrap_or_else(|_| panic!("{count} calls do not arrive"))
+}
+
+#[tokio::test]
+async fn a_call_is_made_again_only_if_it_was_cut_before_its_first_text() {
+    let mock = Aimock::start().await;
+    let content = "The gate fell. ".repeat(40);
+    mock.fixtures(json!([{
+        "match": {"model": "cut"}, "chunkSize": 8, "latency": 400, "response": {"content": content},
+    }]))
+    .await;
+    let url = mock.openai_url();
+    let port = url.split(':').nth(2).and_then(|rest| rest.split('/').next());
+    let port: u16 = port.and_then(|port| port.parse().ok()).expect("a port");
+    let wire = Proxy::start(([127, 0, 0, 1], port).into()).await;
+    let provider = provider(&format!("http://127.0.0.1:{}/v1", wire.port));
+
+    let opened = tokio::spawn(async move { provider.open(request("cut")).await });
+    asked(&mock, "cut", 1).await;
+    wire.cut();
+    let mut stream = opened.await.expect("no panic").expect("the second try");
+    let first = stream.next().await;
+    assert!(matches!(&first, Some(Ok(TextChunk::Text(text))) if content.starts_with(&**text)));
+    wire.cut();
+    let broke = loop {
+        match stream.next().await {
+            Some(Ok(TextChunk::Text(_))) => {}
+            other => break other,
+        }
+    };
+    assert!(matches!(broke, Some(Err(error)) if error.kind == ProviderErrorKind::Network));
+    assert!(stream.next().await.is_none());
+
+    // What reached the vendor before its first text did not reach us is charged twice; nothing else is.
+    let calls = asked(&mock, "cut", 2).await;
+    assert_eq!((calls.len(), &calls[0]), (2, &calls[1]));
 }

@@ -103,3 +103,38 @@ async fn a_snapshot_elsewhere_has_the_open_turn_as_far_as_it_is() {
         assert_eq!(snapshot.scenes.len(), 1);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_reads_no_further_in_the_store_than_its_replica_knows() {
+    let world = World::new();
+    let (a, b) = (world.replica("a").await, world.replica("b").await);
+    let (id, turn) = world.begin(&a).await;
+    pause(350).await;
+    let wake = Arc::new(Wake::default());
+    let attached = b.handle.attach(OWNER, id, None, 0, &wake).await.unwrap();
+    let (mut reader, head) = (attached.reader, attached.head);
+    assert!(head > 1 && attached.snapshot.is_none());
+    // The follower looks, and gets no answer for a while; whoever looks later gets one.
+    b.line.reads.set(Fault::Hang);
+    pause(350).await;
+    b.line.reads.set(Fault::None);
+    let stored = world.log.inner.read(id, 0, usize::MAX).await.unwrap().unwrap().extent.head;
+    assert!(stored > head, "the store is ahead of the replica");
+
+    let mut frames = Vec::new();
+    assert_eq!(reader.take(4_096, &mut frames), Taken::Older);
+    let older = reader.read_older().await.unwrap();
+    assert_eq!(older.last().map(|(seq, _)| *seq), Some(head));
+    assert!(reader.advance(&older));
+    assert_eq!(reader.take(4_096, &mut frames), Taken::Level, "its log is not lost");
+
+    // The rest comes when the follower has got it.
+    let events = world.end_of(id, turn).await;
+    while frames.last().is_none_or(|(seq, _)| *seq < events.len() as u64) {
+        let taken = reader.take(4_096, &mut frames);
+        assert!(matches!(taken, Taken::Frames | Taken::Level), "{taken:?}");
+        pause(20).await;
+    }
+    let seqs: Vec<_> = frames.iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(seqs, (head + 1..=events.len() as u64).collect::<Vec<_>>());
+}
