@@ -39,7 +39,7 @@ pub struct Args {
     /// Numbers of replicas.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 3])]
     replicas: Vec<usize>,
-    /// Stories told at the same time; several numbers are measured one after the other.
+    /// Stories told at the same time; several numbers are measured one after the other. 0 measures idle replicas.
     #[arg(long, value_delimiter = ',', default_values_t = [50, 400])]
     streams: Vec<usize>,
     /// Sockets on each story.
@@ -241,6 +241,7 @@ impl Sample {
             ("redis_cpus", redis.cpu_s / wall),
             ("redis_cpu_us_per_delta", redis.cpu_s / logged * 1e6),
             ("redis_commands_per_1000", redis.total() / logged * 1e3),
+            ("redis_commands_per_s", redis.total() / wall),
             ("upstream_cpus", upstream / wall),
             ("readers_cpus", readers / wall),
             ("others_cpus", (machine - replicas - redis.cpu_s - upstream - readers) / wall),
