@@ -221,7 +221,9 @@ impl Sample {
     /// Figures of the window, and what fits into no column.
     fn since(&self, before: &Self) -> (BTreeMap<&'static str, f64>, Vec<String>) {
         let wall = (self.at - before.at).as_secs_f64();
-        let logged = (self.logged - before.logged).max(1) as f64;
+        let logged_in_all = (self.logged - before.logged) as f64;
+        // Of idle replicas, what is said of each delta means nothing.
+        let logged = logged_in_all.max(1.0);
         let delivered = (self.delivered - before.delivered) as f64;
         let redis = self.redis.since(&before.redis);
         let each: Vec<f64> = self
@@ -235,7 +237,7 @@ impl Sample {
         let machine = self.machine - before.machine;
         let figures = BTreeMap::from([
             ("deltas_per_s", delivered / wall),
-            ("logged_per_s", logged / wall),
+            ("logged_per_s", logged_in_all / wall),
             ("replicas_cpus", replicas / wall),
             ("replicas_cpu_us_per_delta", replicas / logged * 1e6),
             ("redis_cpus", redis.cpu_s / wall),
@@ -244,7 +246,10 @@ impl Sample {
             ("redis_commands_per_s", redis.total() / wall),
             ("upstream_cpus", upstream / wall),
             ("readers_cpus", readers / wall),
-            ("others_cpus", (machine - replicas - redis.cpu_s - upstream - readers) / wall),
+            (
+                "others_cpus",
+                (machine - replicas - redis.cpu_s - upstream - readers).max(0.0) / wall,
+            ),
         ]);
         let cpus: Vec<_> = each.iter().map(|cpu| format!("{:.2}", cpu / wall)).collect();
         let mut calls: Vec<_> = redis.calls.iter().collect();
