@@ -22,7 +22,7 @@ use crate::{Common, clock};
 const BEFORE: std::ops::Range<usize> = 5..16;
 /// Longest for a turn with all that happens to it.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A sixth of them are needed before `BEFORE` deltas have been seen; the rest leaves room for a busy machine.
+/// A scene of about 110 words then lasts long enough to lose its owner in the middle, also on a busy machine.
 const WORDS_PER_SECOND: u32 = 40;
 
 #[derive(Debug, Clone, clap::Args)]
