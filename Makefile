@@ -67,6 +67,7 @@ bench: toolchain ## Benchmarks
 	cargo build --locked --release --bin whatif
 	cargo bench --locked --bench hop
 	cargo bench --locked --bench relay -- paced --streams 200 --rounds 3 --tokens 600
+	scripts/servers with $(SERVERS) cargo bench --locked --bench replicas -- delivery
 
 .PHONY: image
 image: ## The container image, tagged whatif

@@ -17,7 +17,7 @@ const RAISE_LIMIT: &str = r#"ulimit -n "$(ulimit -H -n)"; exec "$0" "$@""#;
 
 pub struct Process {
     name: String,
-    pid: u32,
+    pub pid: u32,
     child: tokio::process::Child,
     input: Option<ChildStdin>,
     output: Option<Lines<BufReader<ChildStdout>>>,
@@ -92,14 +92,7 @@ impl Process {
 
     /// User and system time so far, in seconds, of all its threads.
     pub fn cpu_s(&self) -> anyhow::Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))
-            .with_context(|| format!("{} is gone", self.name))?;
-        // The second field is the program's name in brackets and may hold anything; the rest are numbers.
-        let rest = stat.rsplit_once(')').context("odd stat")?.1;
-        let mut fields = rest.split_ascii_whitespace().skip(11);
-        let mut ticks =
-            || fields.next().and_then(|field| field.parse::<u64>().ok()).context("odd stat");
-        Ok((ticks()? + ticks()?) as f64 / TICKS_PER_SECOND)
+        cpu_of(self.pid).with_context(|| self.name.clone())
     }
 
     pub fn memory(&self) -> anyhow::Result<Memory> {
@@ -112,6 +105,18 @@ impl Process {
         };
         Ok(Memory { rss_kib: field("VmRSS:")?, peak_kib: field("VmHWM:")? })
     }
+}
+
+/// User and system time of a process so far, in seconds, of all its threads.
+pub fn cpu_of(pid: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .with_context(|| format!("process {pid} is gone"))?;
+    // The second field is the program's name in brackets and may hold anything; the rest are numbers.
+    let rest = stat.rsplit_once(')').context("odd stat")?.1;
+    let mut fields = rest.split_ascii_whitespace().skip(11);
+    let mut ticks =
+        || fields.next().and_then(|field| field.parse::<u64>().ok()).context("odd stat");
+    Ok((ticks()? + ticks()?) as f64 / TICKS_PER_SECOND)
 }
 
 /// Seconds that all processors of the machine were busy since boot.

@@ -210,7 +210,12 @@ impl Report {
 
     fn write(&self, folder: &Path) -> anyhow::Result<PathBuf> {
         std::fs::create_dir_all(folder)?;
-        let path = folder.join(format!("relay-{}-{}.json", self.scenario, self.unix_s));
+        let path = folder.join(format!(
+            "{}-{}-{}.json",
+            env!("CARGO_CRATE_NAME"),
+            self.scenario,
+            self.unix_s
+        ));
         std::fs::write(&path, serde_json::to_vec_pretty(self)?)
             .with_context(|| path.display().to_string())?;
         Ok(path)
