@@ -27,9 +27,12 @@ use crate::http::{self, AppState, MetricsPage, Services};
 use crate::telemetry;
 
 use listen::{bind, bind_internal, serve};
-use stores::{Log, Stores, claim_data_dir};
+use stores::{Accounts, Log, Stores, claim_data_dir};
 
 pub use stores::{migrate, print_tables};
+
+/// Longest that databases of accounts are waited for when everything else has ended.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A replica that serves.
 pub struct Replica {
@@ -41,6 +44,7 @@ pub struct Replica {
     root: Root,
     servers: Vec<JoinHandle<()>>,
     stop_servers: CancellationToken,
+    accounts: Accounts,
     log: Log,
     drain_timeout: Duration,
     /// Held as long as this process uses the data directory.
@@ -64,14 +68,13 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
     tokio::spawn(telemetry::upkeep(recorder));
 
     let secret = user::ServerSecret::load(&config.auth, &config.data_dir)?;
-    let Stores { users, revocations, limits, answers, dynamo, log, bus } =
-        Stores::open(&config).await?;
+    let Stores { accounts, revocations, limits, dynamo, log, bus } = Stores::open(&config).await?;
 
     let (users, user_row, user_status) = user::build(
         &config.auth,
         &config.circuits,
         user::Parts {
-            store: users,
+            store: accounts.users(),
             revocations,
             secret: secret.clone(),
             cost: user::HashCost::default(),
@@ -81,7 +84,7 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
     let (answers, gateway_row, gateway_status) = answers::build(
         &config.circuits,
         answers::Parts {
-            store: answers,
+            store: accounts.answers(),
             secret,
             clock: clock.clone(),
             request_timeout: config.server.request_timeout,
@@ -146,6 +149,7 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
         root,
         servers,
         stop_servers,
+        accounts,
         log,
         drain_timeout,
         _lock: lock,
@@ -164,7 +168,7 @@ impl Replica {
     pub async fn shut_down_after(self, hurried: impl Future<Output = ()>) {
         let since = tokio::time::Instant::now();
         let deadline = since + self.drain_timeout;
-        let Self { state, root, servers, stop_servers, log, .. } = self;
+        let Self { state, root, servers, stop_servers, accounts, log, .. } = self;
         tracing::info!("draining");
         state.gateway.drain();
         state.generation.refuse_turns();
@@ -183,6 +187,8 @@ impl Replica {
         drop(state);
         root.stop(deadline.saturating_duration_since(tokio::time::Instant::now())).await;
         log.close().await;
+        // What was written is safe; a database that does not answer is not waited for.
+        let _ = tokio::time::timeout(GOODBYE, accounts.close()).await;
         tracing::info!("stopped");
     }
 

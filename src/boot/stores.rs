@@ -26,11 +26,10 @@ use crate::storage::user::UserStore;
 
 /// Everything that a replica keeps, whatever keeps it.
 pub(super) struct Stores {
-    pub users: Arc<dyn UserStore>,
+    pub accounts: Accounts,
     pub revocations: Arc<dyn RevocationStore>,
     /// Counted over all replicas; without it each counts for itself.
     pub limits: Option<Arc<dyn RateLimiter>>,
-    pub answers: Arc<dyn AnswerStore>,
     pub dynamo: Dynamo,
     pub log: Log,
     /// Absent where no other replica can be.
@@ -40,7 +39,7 @@ pub(super) struct Stores {
 impl Stores {
     /// Opens every store and brings its schema up to date.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let (users, answers) = open_users(config).await?;
+        let accounts = Accounts::open(config).await?;
         let dynamo = open_dynamo(config).await?;
         // Where others depend on the tables, they are made when somebody means to.
         let checked = match (config.dynamodb.engine(), config.env) {
@@ -51,20 +50,53 @@ impl Stores {
         };
         checked.with_context(|| keeper_of_scenarios(config))?;
         let Shared { log, bus, revocations, limits } = open_shared(config).await?;
-        Ok(Self { users, revocations, limits, answers, dynamo, log, bus })
+        Ok(Self { accounts, revocations, limits, dynamo, log, bus })
     }
 }
 
-/// PostgreSQL where it is configured, else files.
-async fn open_users(config: &Config) -> anyhow::Result<(Arc<dyn UserStore>, Arc<dyn AnswerStore>)> {
-    if config.database.url.is_some() {
-        let postgres = Postgres::open(&config.database).await.context("PostgreSQL")?;
-        return Ok((Arc::new(postgres.users()), Arc::new(postgres.answers())));
+/// Where accounts and kept answers are.
+pub(super) enum Accounts {
+    Sqlite(Arc<SqliteUserStore>, Arc<SqliteAnswerStore>),
+    Postgres(Postgres),
+}
+
+impl Accounts {
+    /// PostgreSQL where it is configured, else files.
+    async fn open(config: &Config) -> anyhow::Result<Self> {
+        if config.database.url.is_some() {
+            let postgres = Postgres::open(&config.database).await.context("PostgreSQL")?;
+            return Ok(Accounts::Postgres(postgres));
+        }
+        let dir = &config.data_dir;
+        let users = SqliteUserStore::open(dir).await.context("users.db")?;
+        let answers = SqliteAnswerStore::open(dir).await.context("answers.db")?;
+        Ok(Accounts::Sqlite(Arc::new(users), Arc::new(answers)))
     }
-    let dir = &config.data_dir;
-    let users = SqliteUserStore::open(dir).await.context("users.db")?;
-    let answers = SqliteAnswerStore::open(dir).await.context("answers.db")?;
-    Ok((Arc::new(users), Arc::new(answers)))
+
+    pub fn users(&self) -> Arc<dyn UserStore> {
+        match self {
+            Accounts::Sqlite(users, _) => Arc::clone(users) as Arc<dyn UserStore>,
+            Accounts::Postgres(postgres) => Arc::new(postgres.users()),
+        }
+    }
+
+    pub fn answers(&self) -> Arc<dyn AnswerStore> {
+        match self {
+            Accounts::Sqlite(_, answers) => Arc::clone(answers) as Arc<dyn AnswerStore>,
+            Accounts::Postgres(postgres) => Arc::new(postgres.answers()),
+        }
+    }
+
+    /// Finishes what runs and says goodbye to the database; further calls fail.
+    pub async fn close(self) {
+        match self {
+            Accounts::Sqlite(users, answers) => {
+                users.close().await;
+                answers.close().await;
+            }
+            Accounts::Postgres(postgres) => postgres.close().await,
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -100,7 +132,9 @@ pub async fn migrate(config: &Config) -> anyhow::Result<Vec<String>> {
     let file = |name: &str| config.data_dir.join(name).display().to_string();
     let tables = open_dynamo(config).await?.ensure_tables().await;
     let tables = tables.with_context(|| keeper_of_scenarios(config))?;
-    Stores::open(config).await?.log.close().await;
+    let stores = Stores::open(config).await?;
+    stores.accounts.close().await;
+    stores.log.close().await;
     let mut looked_at = match &config.database.url {
         Some(url) => {
             let server = database::parse_url(url).map_err(anyhow::Error::msg)?;

@@ -120,10 +120,11 @@ pub struct SessionState {
     rests_until: Instant,
     /// What the session knew when it lost its pen, until it has another one.
     carry: Option<Arc<Carry>>,
-    _counted: Counted,
+    /// Until it leaves: its state itself outlives it, on the way to the shard.
+    counted: Option<Counted>,
 }
 
-/// One of the live sessions, as long as its state lives.
+/// One of the live sessions.
 struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
@@ -184,7 +185,7 @@ impl Actor for Session {
         args: SessionArgs,
     ) -> Result<SessionState, ActorProcessingErr> {
         Ok(SessionState {
-            _counted: Counted::new(&args.deps.sessions),
+            counted: Some(Counted::new(&args.deps.sessions)),
             args,
             phase: Phase::Dormant,
             waiting: VecDeque::new(),

@@ -67,7 +67,7 @@ pub(super) fn to_engine(engine: Engine) -> Builder {
 /// A server that speaks the API. Requests are signed, because some servers insist, with whatever is configured.
 pub(super) fn to_server(config: &DynamoDb, endpoint: &str, region: &str) -> Builder {
     let credentials = credentials(config)
-        .unwrap_or_else(|| Credentials::new("local", "local", None, None, "placeholder"));
+        .unwrap_or_else(|| Credentials::new("local", "local", None, None, "local"));
     Builder::new()
         .region(Region::new(region.to_owned()))
         .endpoint_url(endpoint)

@@ -18,21 +18,7 @@ use whatif::storage::dynamodb::tables::TablesError;
 use super::super::process::{Server, commands, whatif};
 use super::contract;
 
-/// The address of a test server.
-pub fn server(variable: &str) -> String {
-    match std::env::var(variable) {
-        Ok(url) => url,
-        Err(_) => panic!("{variable} is not set: `make test` starts the servers and sets it"),
-    }
-}
-
-pub fn dynoxide() -> String {
-    server("WHATIF_TEST_DYNAMODB_URL")
-}
-
-pub fn moto() -> String {
-    server("WHATIF_TEST_MOTO_URL")
-}
+pub use crate::support::servers::{dynamodb as dynoxide, moto};
 
 /// Tables of its own for every test.
 pub fn config(endpoint: String) -> DynamoDb {

@@ -18,7 +18,8 @@ use uuid::Uuid;
 use whatif::config::Database;
 use whatif::storage::postgres::Postgres;
 
-const SHARED: &str = "WHATIF_TEST_POSTGRES_URL";
+use super::servers;
+
 /// Longest that a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -47,8 +48,7 @@ pub struct TestDatabase {
 
 impl TestDatabase {
     pub async fn create() -> Self {
-        let server = std::env::var(SHARED)
-            .unwrap_or_else(|_| panic!("{SHARED} is not set: run `make test`, or give a server"));
+        let server = servers::postgres();
         let name = format!("whatif_test_{}", Uuid::new_v4().simple());
         run_sql(&server, format!("CREATE DATABASE {name}")).await;
         let options = PgConnectOptions::from_str(&server).unwrap().database(&name);

@@ -12,19 +12,16 @@ use uuid::Uuid;
 use whatif::config;
 use whatif::storage::redis::{Redis, RedisBus, RedisLog, Subscriptions};
 
+use super::servers;
+
 /// The shared single server.
 pub fn server() -> config::Redis {
-    configured(&address("WHATIF_TEST_REDIS_URL"))
+    configured(&servers::redis())
 }
 
 /// The shared cluster.
 pub fn cluster() -> config::Redis {
-    configured(&address("WHATIF_TEST_REDIS_CLUSTER_URL"))
-}
-
-#[track_caller]
-fn address(variable: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run `make test`"))
+    configured(&servers::redis_cluster().join(","))
 }
 
 /// A server and a prefix that nobody else uses.

@@ -94,6 +94,7 @@ impl SessionState {
             Phase::Ready(ready) => ready.writer.release().await,
             Phase::Dormant => {}
         }
+        self.counted = None;
         for left in self.leaving.drain(..) {
             let _ = left.send(());
         }
