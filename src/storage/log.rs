@@ -56,7 +56,16 @@ pub enum Claim {
         holder: String,
         expires_in: Duration,
     },
+    /// There is no log, and the store itself has come back without its data a moment ago: for about so long only
+    /// [`Origin::Carried`] begins one.
+    Unsettled {
+        wait: Duration,
+    },
 }
+
+/// So long after a store came back without its data only who remembers a log begins it anew: time for owners to
+/// reconnect and to find out. Whoever else asks for a lost log waits until then.
+pub const SETTLING: Duration = Duration::from_secs(3);
 
 /// How a log that does not exist yet is begun by a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +75,8 @@ pub enum Origin {
     /// The scenario has scenes but its log is lost: the log starts at head 1 with nothing held before, so that
     /// no replay from the start can look whole.
     Lost,
+    /// As [`Origin::Lost`], by a claimant that remembers what was in it.
+    Carried,
 }
 
 impl Origin {
@@ -73,7 +84,7 @@ impl Origin {
     pub const fn head(self) -> u64 {
         match self {
             Origin::New => 0,
-            Origin::Lost => 1,
+            Origin::Lost | Origin::Carried => 1,
         }
     }
 }
@@ -139,7 +150,8 @@ impl News {
 pub trait LogStore: Send + Sync + 'static {
     /// Claims the scenario's lease for `holder`, for `ttl` from now, creating the log if there is none.
     ///
-    /// Granted if nobody holds it, if it has run out, or if `holder` itself holds it (with a new fence).
+    /// Granted if nobody holds it, if it has run out, or if `holder` itself holds it (with a new fence). A store that
+    /// other replicas use, and that has lost its logs, leaves the first word to those who remember them.
     async fn claim(
         &self,
         scenario: ScenarioId,

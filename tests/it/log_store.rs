@@ -61,7 +61,7 @@ async fn granted_from(
 ) -> Lease {
     match store.claim(scenario, holder, TTL, origin).await.unwrap() {
         Claim::Granted(lease) => lease,
-        Claim::Held { holder, .. } => panic!("held by {holder}"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use super::GenerationHandle;
 use super::draft::Draft;
+use super::load::{SETTLING_LOOK, SETTLING_WAITS};
 use super::tail::{Position, Subscription, Tail, Taken, Wake};
 use super::writer::{WriteError, in_time, read_events};
 use crate::domain::event::{Event, Frame};
@@ -171,21 +172,28 @@ impl GenerationHandle {
 
     async fn extent(&self, scenario: &Scenario) -> Result<Extent, ServiceError> {
         let log = &self.deps.log;
-        for _ in 0..LOOKS {
+        let (mut looks, mut waits) = (0, 0);
+        while looks < LOOKS && waits < SETTLING_WAITS {
             let page = in_time(log.read(scenario.id, i64::MAX as u64, 0)).await;
             if let Some(page) = page.map_err(unavailable)? {
                 return Ok(page.extent);
             }
-            // The log is lost (or was never begun): begin it, so that it has an epoch.
-            let origin = if scenario.scene_count == 0 { Origin::New } else { Origin::Lost };
-            let ttl = self.deps.config.lease_ttl;
-            let claimed = in_time(log.claim(scenario.id, &self.deps.replica, ttl, origin)).await;
-            if let Claim::Granted(lease) = claimed.map_err(unavailable)? {
-                let released = in_time(log.release(scenario.id, lease.fence)).await;
-                released.map_err(unavailable)?;
-                return Ok(lease.extent);
+            // The log is lost: begin it, so that it has an epoch. Who has the scenario's id has seen its log begun.
+            let (ttl, replica) = (self.deps.config.lease_ttl, &self.deps.replica);
+            let claimed = in_time(log.claim(scenario.id, replica, ttl, Origin::Lost)).await;
+            match claimed.map_err(unavailable)? {
+                Claim::Granted(lease) => {
+                    let released = in_time(log.release(scenario.id, lease.fence)).await;
+                    released.map_err(unavailable)?;
+                    return Ok(lease.extent);
+                }
+                // Someone else was first.
+                Claim::Held { .. } => looks += 1,
+                Claim::Unsettled { wait } => {
+                    waits += 1;
+                    sleep(wait.min(SETTLING_LOOK)).await;
+                }
             }
-            // Someone else was first.
         }
         Err(ServiceError::unavailable("event log", Duration::from_secs(1)))
     }

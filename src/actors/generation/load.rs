@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, TryAcquireError};
+use tokio::time::sleep;
 
 use super::GenerationDeps;
 use super::carry::{self, Carry, Standing};
@@ -14,6 +15,10 @@ use crate::domain::ids::{ScenarioId, SceneId};
 use crate::domain::scenario::Scenario;
 use crate::error::ServiceError;
 use crate::storage::log::{Claim, Lease, LogError, Origin};
+
+/// How often, and how many times, a claim is tried that the store does not grant yet because it has lost its logs.
+pub const SETTLING_LOOK: Duration = Duration::from_millis(250);
+pub const SETTLING_WAITS: u32 = 20;
 
 pub struct Loaded {
     pub ready: Ready,
@@ -51,10 +56,12 @@ impl From<LogError> for LoadError {
     }
 }
 
-/// Loads a session that lost its pen with `carry`, if it had one.
+/// Loads a session that lost its pen with `carry`, if it had one. A log that is not there is begun at once if the
+/// scenario is new; else it is lost.
 pub async fn load(
     deps: &GenerationDeps,
     scenario: ScenarioId,
+    is_new: bool,
     carry: Option<Arc<Carry>>,
 ) -> Result<Loaded, LoadError> {
     if deps.turns.is_closed() {
@@ -65,7 +72,11 @@ pub async fn load(
         in_time(deps.log.delete(scenario)).await?;
         return Err(ServiceError::scenario_not_found().into());
     };
-    let origin = if record.scene_count == 0 { Origin::New } else { Origin::Lost };
+    let origin = match &carry {
+        Some(_) => Origin::Carried,
+        None if is_new && record.scene_count == 0 => Origin::New,
+        None => Origin::Lost,
+    };
     let lease = claim(deps, scenario, origin).await?;
     let checkpoint = lease.checkpoint.as_ref().map(|bytes| Checkpoint::decode(bytes)).transpose();
     let checkpoint = match checkpoint {
@@ -102,7 +113,7 @@ pub async fn load(
             };
             let begun = async {
                 carry::discard(deps, &record).await?;
-                let lease = claim(deps, scenario, Origin::Lost).await?;
+                let lease = claim(deps, scenario, Origin::Carried).await?;
                 open(deps, record, &lease, None, Some(Arc::clone(&carry))).await
             };
             begun.await.map_err(|error| LoadError { carry: Some(carry), ..error })
@@ -183,14 +194,25 @@ async fn claim(
     origin: Origin,
 ) -> Result<Lease, LoadError> {
     let ttl = deps.config.lease_ttl;
-    match in_time(deps.log.claim(scenario, &deps.replica, ttl, origin)).await? {
-        Claim::Granted(lease) => Ok(lease),
-        Claim::Held { holder, expires_in } => {
-            tracing::debug!(%scenario, holder, "lease is held elsewhere");
-            let error = ServiceError::unavailable("this scenario", expires_in);
-            let held = Some(Elsewhere { holder, expires_in });
-            Err(LoadError { held, ..LoadError::new(error, true) })
-        }
+    let mut waits = 0;
+    loop {
+        let claimed = in_time(deps.log.claim(scenario, &deps.replica, ttl, origin)).await?;
+        return match claimed {
+            Claim::Granted(lease) => Ok(lease),
+            Claim::Unsettled { wait } if waits < SETTLING_WAITS => {
+                // Meanwhile who remembers the log begins it; else it is ours to begin.
+                waits += 1;
+                sleep(wait.min(SETTLING_LOOK)).await;
+                continue;
+            }
+            Claim::Unsettled { wait } => Err(ServiceError::unavailable("event log", wait).into()),
+            Claim::Held { holder, expires_in } => {
+                tracing::debug!(%scenario, holder, "lease is held elsewhere");
+                let error = ServiceError::unavailable("this scenario", expires_in);
+                let held = Some(Elsewhere { holder, expires_in });
+                Err(LoadError { held, ..LoadError::new(error, true) })
+            }
+        };
     }
 }
 

@@ -21,9 +21,9 @@ use crate::config;
 
 /// Waits between tries to reconnect: doubled and jittered, up to the longest.
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Tries before one run of reconnecting ends; the next command begins another.
-const TRIES: u32 = 16;
+const TRIES: u32 = 32;
 /// Commands handed over before those who send more have to wait.
 const QUEUED_COMMANDS: usize = 1_024;
 /// A server that stays read-only is left no more often than this.

@@ -56,7 +56,7 @@ async fn after_a_restart_without_its_data_logs_begin_anew() {
     until("connected again", async || log.read(s, 0, 1).await.is_ok()).await;
     let refused = log.append(s, old.fence, batch(s, 4..=4)).await;
     assert!(matches!(refused, Err(LogError::Gone)), "{refused:?}");
-    let new = granted_from(&log, s, "a", Origin::Lost).await;
+    let new = granted_from(&log, s, "a", Origin::Carried).await;
     assert!(new.fence > old.fence && new.extent.epoch != old.extent.epoch);
     log.append(s, new.fence, batch(s, 2..=2)).await.unwrap();
     while page(&log, s, 0).await.extent.head < 2 {

@@ -7,9 +7,10 @@ use ractor::{ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{MAX_ATTEMPTS, Phase, Refused, SessionMsg, SessionState};
+use super::{Asked, MAX_ATTEMPTS, Phase, Refused, SessionMsg, SessionState};
 use crate::actors::generation::load::{self, LoadError, Loaded};
 use crate::actors::generation::turn::Work;
+use crate::domain::turn::Command;
 
 /// After so many failures in a row the session waits for another one to ask.
 const REST: Duration = Duration::from_secs(2);
@@ -25,8 +26,10 @@ impl SessionState {
             let (deps, scenario) = (Arc::clone(&self.args.deps), self.args.scenario);
             let session = myself.clone();
             let carry = self.carry.clone();
+            let begun = |asked: &Box<Asked>| asked.request.command == Command::Begin;
+            let is_new = self.waiting.iter().any(begun);
             let load = async move {
-                let loaded = load::load(&deps, scenario, carry).await;
+                let loaded = load::load(&deps, scenario, is_new, carry).await;
                 let _ = session.cast(SessionMsg::Loaded(Box::new(loaded)));
             };
             tokio::spawn(load.in_current_span());
@@ -124,7 +127,9 @@ impl SessionState {
 
     /// Tries again after a failure, the later the more of them there were.
     pub(super) fn reload_soon(&mut self, myself: &ActorRef<SessionMsg>) {
-        let wait = Duration::from_millis(50) * (1 << self.failures.min(8));
+        // What only this session knows is wanted as soon as the log can be had again.
+        let most = if self.carry.is_some() { 4 } else { 8 };
+        let wait = Duration::from_millis(50) * (1 << self.failures.min(most));
         self.failures = self.failures.saturating_add(1);
         self.rests_until = Instant::now() + wait;
         myself.send_after(wait, || SessionMsg::Reload);

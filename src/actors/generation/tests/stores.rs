@@ -9,12 +9,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::domain::ids::{ScenarioId, SceneId, UserId};
 use crate::domain::scenario::{Scenario, ScenarioChange, Scene};
 use crate::storage::bus::{BusError, ReplicaBus};
 use crate::storage::embedded::{MemoryBus, MemoryLog};
-use crate::storage::log::{Batch, Claim, Fence, LogError, LogPage, LogStore, News, Origin};
+use crate::storage::log::{
+    Batch, Claim, Fence, LogError, LogPage, LogStore, News, Origin, SETTLING,
+};
 use crate::storage::scenario::ScenarioStore;
 use crate::storage::{Page, StoreError};
 
@@ -55,6 +58,8 @@ pub struct FaultyLog {
     pub inner: Arc<MemoryLog>,
     pub fault: Switch,
     pub reads: Switch,
+    /// When logs were lost: for a while nobody begins them who does not remember them.
+    lost: Mutex<HashMap<ScenarioId, Instant>>,
     /// So many appends are taken and then reported as failed.
     pub lies: AtomicUsize,
     /// The way of all replicas, which a fault cuts for each.
@@ -67,6 +72,7 @@ impl Default for FaultyLog {
             inner: Arc::new(MemoryLog::shared()),
             fault: Switch::default(),
             reads: Switch::default(),
+            lost: Mutex::default(),
             lies: AtomicUsize::default(),
             all: None,
         }
@@ -77,6 +83,19 @@ impl FaultyLog {
     /// A replica's own way.
     pub fn line(self: &Arc<Self>) -> Self {
         Self { inner: Arc::clone(&self.inner), all: Some(Arc::clone(self)), ..Self::default() }
+    }
+
+    /// Loses a log as a store does that comes back empty.
+    pub async fn lose(&self, scenario: ScenarioId) {
+        self.all().lost.lock().unwrap().insert(scenario, Instant::now());
+        self.inner.delete(scenario).await.unwrap();
+    }
+
+    /// How long this log is still left to those who remember it.
+    async fn unsettled(&self, scenario: ScenarioId) -> Option<Duration> {
+        let lost = self.all().lost.lock().unwrap().get(&scenario).copied()?;
+        let wait = SETTLING.checked_sub(lost.elapsed()).filter(|wait| !wait.is_zero())?;
+        self.inner.read(scenario, 0, 0).await.unwrap().is_none().then_some(wait)
     }
 
     fn all(&self) -> &Self {
@@ -101,6 +120,11 @@ impl LogStore for FaultyLog {
         origin: Origin,
     ) -> Result<Claim, LogError> {
         self.up().await?;
+        if origin == Origin::Lost
+            && let Some(wait) = self.unsettled(scenario).await
+        {
+            return Ok(Claim::Unsettled { wait });
+        }
         self.inner.claim(scenario, holder, ttl, origin).await
     }
 

@@ -33,6 +33,7 @@ pub(super) fn claim(answer: Vec<Option<Bytes>>) -> Result<Claim, LogError> {
             holder: text(holder)?.to_owned(),
             expires_in: Duration::from_millis(number(ms)?),
         }),
+        [Some(ms)] => Ok(Claim::Unsettled { wait: Duration::from_millis(number(ms)?) }),
         [Some(fence), Some(epoch), Some(first), Some(head), checkpoint] => {
             let fence = Fence(number(fence)?);
             let extent = extent(epoch, first, head)?;

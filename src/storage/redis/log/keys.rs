@@ -37,6 +37,11 @@ impl<'a> Bucket<'a> {
         self.key(format_args!("open"))
     }
 
+    /// When the bucket was first seen, in ms: later than its logs were begun only if they are lost.
+    pub(super) fn since(&self) -> String {
+        self.key(format_args!("since"))
+    }
+
     /// The channel on which appends to a log are told.
     pub(super) fn news(&self, scenario: ScenarioId) -> String {
         self.key(format_args!("news:{scenario}"))

@@ -21,12 +21,16 @@ use super::failure::Failure;
 use super::subscriptions::Subscriptions;
 use crate::domain::ids::ScenarioId;
 use crate::storage::embedded::new_epoch;
-use crate::storage::log::{Batch, Claim, Fence, LogError, LogPage, LogStore, News, Origin};
+use crate::storage::log::{
+    Batch, Claim, Fence, LogError, LogPage, LogStore, News, Origin, SETTLING,
+};
 
 /// Beyond the retention, so that trimming, which knows about turns, always comes first.
 const GRACE: Duration = Duration::from_secs(3600);
 /// Scenarios looked at in one bucket at a time, when looking for orphans.
 const MOST_ORPHANS: usize = 1_000;
+/// Life of the note by which a server without its data is told from one that was not asked for long.
+const REMEMBERED: Duration = Duration::from_secs(90 * 86_400);
 /// Times past this are as good as for ever, and doubles hold them exactly.
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 
@@ -98,14 +102,20 @@ impl LogStore for RedisLog {
         origin: Origin,
     ) -> Result<Claim, LogError> {
         let bucket = Bucket::of(&self.redis, scenario);
+        let settling = match origin {
+            Origin::New | Origin::Carried => Duration::ZERO,
+            Origin::Lost => SETTLING,
+        };
         let call = scripts::CLAIM
-            .on(&[bucket.log(scenario), bucket.meta(scenario), bucket.open()])
+            .on(&[bucket.log(scenario), bucket.meta(scenario), bucket.open(), bucket.since()])
             .arg(scenario.to_string())
             .arg(holder)
             .arg(millis(ttl))
             .arg(&*new_epoch())
             .arg(origin.head())
-            .arg(self.life);
+            .arg(self.life)
+            .arg(millis(settling))
+            .arg(millis(REMEMBERED));
         answer::claim(call.run(&self.redis).await?)
     }
 

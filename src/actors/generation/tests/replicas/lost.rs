@@ -1,10 +1,12 @@
 use super::super::script::PROSE;
 use super::super::stores::Fault;
 use super::*;
+use crate::error::Code;
+use std::pin::pin;
+use tokio::time::timeout;
 
-/// Loses the log as a store does that comes back empty.
 async fn lose(world: &World, id: ScenarioId) {
-    world.log.inner.delete(id).await.unwrap();
+    world.log.lose(id).await;
 }
 
 /// What readers have in the end is what is stored, whatever they saw of it on the way.
@@ -89,14 +91,40 @@ async fn a_reader_that_finds_the_log_lost_does_not_take_the_turn_away() {
     let (id, turn) = world.begin(&a).await;
     let watch = Watch::begin(&a, id).await;
     pause(640).await;
+    // The owner is kept from noticing at first.
+    a.line.fault.set(Fault::Hold);
     lose(&world, id).await;
-    // It begins the log anew before the owner has noticed.
+    let wake = Arc::new(Wake::default());
+    let mut attach = pin!(b.handle.attach(OWNER, id, None, 0, &wake));
+    let mut other = pin!(b.command(id, world.say(1)));
+    let second = Duration::from_secs(1);
+    assert!(timeout(second, &mut attach).await.is_err(), "a reader knows nothing of the turn");
+    assert!(timeout(second, &mut other).await.is_err(), "nor does a command");
+    a.line.fault.set(Fault::None);
+    let snapshot = attach.await.unwrap().snapshot.expect("the log is another one");
+    assert_eq!(snapshot.open_turn.map(|draft| draft.turn), Some(turn), "it is still there");
+    let refused = other.await.expect_err("the turn is running");
+    assert_eq!(refused.code, Code::TurnInProgress);
     let late = Watch::begin(&b, id).await;
     let events = world.end_of(id, turn).await;
     assert_eq!(world.scene_of(id, &events).text, PROSE);
+    assert_eq!(world.scenes.count(id), 1);
     for watch in [watch, late] {
         watch.sees_everything(&world, id).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_nobody_remembers_is_begun_after_a_while() {
+    let world = World::new();
+    let (a, b) = (world.replica("a").await, world.replica("b").await);
+    let id = world.told(&a).await;
+    a.crash();
+    lose(&world, id).await;
+    let since = tokio::time::Instant::now();
+    let turn = b.command(id, world.say(1)).await.unwrap();
+    assert!(since.elapsed() < Duration::from_millis(3_600), "{:?}", since.elapsed());
+    assert!(is_done(&world.end_of(id, turn).await));
 }
 
 #[tokio::test(start_paused = true)]
