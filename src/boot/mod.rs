@@ -20,7 +20,7 @@ use crate::actors::circuit::Policy;
 use crate::actors::gateway::GatewayHandle;
 use crate::actors::limits::LimitsHandle;
 use crate::actors::tree::{self, Root, Tree};
-use crate::actors::{answers, generation, history, housekeeping, user};
+use crate::actors::{answers, budget, generation, history, housekeeping, user};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::{self, AppState, MetricsPage, Services};
@@ -98,6 +98,11 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
         bus,
         history: history.clone(),
         texts: providers::text_providers(&config, &circuit),
+        budget: budget::Parts {
+            store: accounts.budget(),
+            config: config.budget.clone(),
+            circuit: circuit.clone(),
+        },
         clock: clock.clone(),
         config: config.sessions.clone(),
         retention: config.event_log.retention,
@@ -113,7 +118,13 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
         history: history_row,
         generation: generation_rows,
         gateway: gateway_row,
-        housekeeping: housekeeping::child(chores::chores(&users, &answers, &dynamo, &clock)),
+        housekeeping: housekeeping::child(chores::chores(
+            &users,
+            &answers,
+            &generation,
+            &dynamo,
+            &clock,
+        )),
     }
     .start(planned)
     .await

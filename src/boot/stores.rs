@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 
 use crate::config::{AppEnv, Config, Durability, DynamoEngine, database};
+use crate::storage::budget::BudgetStore;
 use crate::storage::bus::ReplicaBus;
 use crate::storage::dynamodb::Dynamo;
 use crate::storage::dynamodb::tables::Deployment;
@@ -20,6 +21,7 @@ use crate::storage::redis::{
     Redis, RedisBus, RedisLog, RedisRateLimiter, RedisRevocations, Subscriptions,
 };
 use crate::storage::revocation::RevocationStore;
+use crate::storage::sqlite::budget::SqliteBudgetStore;
 use crate::storage::sqlite::idempotency::SqliteAnswerStore;
 use crate::storage::sqlite::user::SqliteUserStore;
 use crate::storage::user::UserStore;
@@ -54,10 +56,16 @@ impl Stores {
     }
 }
 
-/// Where accounts and kept answers are.
+/// Where accounts, kept answers and what model calls cost are.
 pub(super) enum Accounts {
-    Sqlite(Arc<SqliteUserStore>, Arc<SqliteAnswerStore>),
+    Sqlite(Files),
     Postgres(Postgres),
+}
+
+pub(super) struct Files {
+    users: Arc<SqliteUserStore>,
+    answers: Arc<SqliteAnswerStore>,
+    budget: Arc<SqliteBudgetStore>,
 }
 
 impl Accounts {
@@ -70,29 +78,42 @@ impl Accounts {
         let dir = &config.data_dir;
         let users = SqliteUserStore::open(dir).await.context("users.db")?;
         let answers = SqliteAnswerStore::open(dir).await.context("answers.db")?;
-        Ok(Accounts::Sqlite(Arc::new(users), Arc::new(answers)))
+        let budget = SqliteBudgetStore::open(dir).await.context("budget.db")?;
+        Ok(Accounts::Sqlite(Files {
+            users: Arc::new(users),
+            answers: Arc::new(answers),
+            budget: Arc::new(budget),
+        }))
     }
 
     pub fn users(&self) -> Arc<dyn UserStore> {
         match self {
-            Accounts::Sqlite(users, _) => Arc::clone(users) as Arc<dyn UserStore>,
+            Accounts::Sqlite(files) => Arc::clone(&files.users) as Arc<dyn UserStore>,
             Accounts::Postgres(postgres) => Arc::new(postgres.users()),
         }
     }
 
     pub fn answers(&self) -> Arc<dyn AnswerStore> {
         match self {
-            Accounts::Sqlite(_, answers) => Arc::clone(answers) as Arc<dyn AnswerStore>,
+            Accounts::Sqlite(files) => Arc::clone(&files.answers) as Arc<dyn AnswerStore>,
             Accounts::Postgres(postgres) => Arc::new(postgres.answers()),
+        }
+    }
+
+    pub fn budget(&self) -> Arc<dyn BudgetStore> {
+        match self {
+            Accounts::Sqlite(files) => Arc::clone(&files.budget) as Arc<dyn BudgetStore>,
+            Accounts::Postgres(postgres) => Arc::new(postgres.budget()),
         }
     }
 
     /// Finishes what runs and says goodbye to the database; further calls fail.
     pub async fn close(self) {
         match self {
-            Accounts::Sqlite(users, answers) => {
-                users.close().await;
-                answers.close().await;
+            Accounts::Sqlite(files) => {
+                files.users.close().await;
+                files.answers.close().await;
+                files.budget.close().await;
             }
             Accounts::Postgres(postgres) => postgres.close().await,
         }
@@ -140,7 +161,7 @@ pub async fn migrate(config: &Config) -> anyhow::Result<Vec<String>> {
             let server = database::parse_url(url).map_err(anyhow::Error::msg)?;
             vec![format!("PostgreSQL {}", database::place(&server))]
         }
-        None => ["users.db", "answers.db"].map(file).into(),
+        None => ["users.db", "answers.db", "budget.db"].map(file).into(),
     };
     match config.dynamodb.engine() {
         DynamoEngine::Embedded => looked_at.push(file(HISTORY_FILE)),

@@ -24,6 +24,9 @@ pub(super) fn rules(config: &Config) -> Result<(), ConfigError> {
     if let Some(key) = config.limits.zero() {
         return broken(key, "must be at least 1 (limits.enabled turns them off)");
     }
+    if let Some(key) = config.budget.not_money() {
+        return broken(key, "must be an amount of at least 0");
+    }
     if config.limits.store_timeout.is_zero() {
         return broken("limits.store_timeout", "must not be zero");
     }

@@ -4,6 +4,7 @@
 //! the same (a test compares them). `load.rs` reads and merges, `check.rs` holds the rules between keys; a section with
 //! rules of its own has a file of its own.
 
+pub mod budget;
 mod check;
 pub mod database;
 mod dynamodb;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+pub use budget::Budget;
 pub use database::Database;
 pub use dynamodb::{DynamoDb, DynamoEngine};
 pub use limits::{InvalidNetwork, Limits, Network};
@@ -50,6 +52,7 @@ pub struct Config {
     pub dynamodb: DynamoDb,
     pub circuits: Circuits,
     pub providers: Providers,
+    pub budget: Budget,
 }
 
 impl Default for Config {
@@ -70,6 +73,7 @@ impl Default for Config {
             dynamodb: DynamoDb::default(),
             circuits: Circuits::default(),
             providers: Providers::default(),
+            budget: Budget::default(),
         }
     }
 }

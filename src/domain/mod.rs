@@ -1,5 +1,6 @@
 //! Values and rules. No I/O, no runtime, no store: everything here can be tested with plain function calls.
 
+pub mod budget;
 pub mod event;
 pub mod ids;
 pub mod overlap;

@@ -10,6 +10,7 @@ use std::fmt::Write;
 
 use self::story::story;
 use super::text::StoryRequest;
+use crate::domain::budget;
 use crate::domain::patch::Object;
 use crate::domain::scenario::{Length, Via};
 use crate::domain::turn_format::{CHOICES_MARKER, STATE_MARKER};
@@ -45,6 +46,14 @@ pub fn messages(request: &StoryRequest) -> Vec<Message> {
         messages[1].content.push_str(&choices_only());
     }
     messages
+}
+
+/// About how many tokens the messages for this request have.
+pub fn estimate_tokens(request: &StoryRequest) -> u64 {
+    /// What a vendor adds to frame a message.
+    const FRAME: u64 = 8;
+    let size = |message: &Message| FRAME + budget::estimate_tokens(&message.content);
+    messages(request).iter().map(size).sum()
 }
 
 /// The same for every scene of every scenario.

@@ -3,6 +3,7 @@
 //! Called by service workers and sessions only, never by `http`. A store writes what it is given: ids and times
 //! come from its caller. A lookup that finds nothing is `Ok(None)`.
 
+pub mod budget;
 pub mod bus;
 pub mod dynamodb;
 pub mod embedded;
@@ -13,6 +14,7 @@ pub mod postgres;
 pub mod redis;
 pub mod revocation;
 pub mod scenario;
+mod sql;
 pub mod sqlite;
 pub mod user;
 

@@ -4,6 +4,7 @@ mod accounts;
 mod accounts_store;
 mod answers_store;
 mod api;
+mod budget_store;
 mod bus;
 mod chaos;
 mod history_store;
