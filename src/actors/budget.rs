@@ -150,7 +150,7 @@ impl BudgetHandle {
     /// Whether a call could be paid for now. Takes nothing.
     ///
     /// # Errors
-    /// `budget_exhausted`, with the time of the refill if there is one; `service_unavailable`, `timeout`.
+    /// `budget_exhausted`; `service_unavailable`, `timeout`.
     pub async fn check(
         &self,
         scenario: ScenarioId,
@@ -273,13 +273,11 @@ impl BudgetHandle {
 
     fn exhausted(&self, purse: &Purse) -> ServiceError {
         metrics::counter!("whatif_budget_refusals_total", "purse" => purse.kind()).increment(1);
-        let text = format!("the budget {} for language models is used up", purse.whose());
-        let error = ServiceError::new(Code::BudgetExhausted, text);
-        let wait =
-            purse.refills_at().and_then(|at| at.duration_since(self.clock.now()).try_into().ok());
-        match wait {
-            Some(wait) => error.retry_after(wait),
-            None => error,
-        }
+        let whose = purse.whose();
+        let text = match purse.refills_at() {
+            Some(at) => format!("the budget {whose} for language models is used up until {at}"),
+            None => format!("the budget {whose} for language models is used up"),
+        };
+        ServiceError::new(Code::BudgetExhausted, text)
     }
 }

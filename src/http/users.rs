@@ -48,7 +48,7 @@ struct UsageQuery {
 
 /// What language models have cost for the caller. The storyteller costs nothing and is not counted.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Usage)]
+#[schema(as = UserUsage)]
 struct UsageView {
     /// The newest first; days without a call are there as well.
     items: Vec<DayUsageView>,
@@ -103,7 +103,7 @@ impl From<UserUsage> for UsageView {
 #[utoipa::path(
     get, path = "/users/me/usage", operation_id = "get_usage", tag = "users", security(("bearer" = [])), params(UsageQuery),
     responses(
-        (status = 200, body = UsageView), (status = 401, body = ErrorBody), (status = 422, body = ErrorBody), (status = 503, body = ErrorBody),
+        (status = 200, body = UsageView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 422, body = ErrorBody), (status = 503, body = ErrorBody),
     )
 )]
 async fn usage(

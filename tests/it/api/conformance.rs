@@ -102,6 +102,7 @@ fn all() -> Vec<Operation> {
         body(token.clone(), operation("post", "/auth/refresh", false)),
         body(token, operation("post", "/auth/logout", false)),
         operation("get", "/users/me", true),
+        operation("get", "/users/me/usage", true),
         operation("get", "/providers", true),
         body(json!({ "prompt": "What if?" }), operation("post", "/scenarios", true)),
         operation("get", "/scenarios", true),
@@ -148,6 +149,7 @@ async fn every_described_answer_is_given_for_real_and_no_other() {
     refusals(&app, &contract, &reader, &id).await;
     suspended(&app, &contract, &id).await;
     limited(&contract).await;
+    unpaid(&contract).await;
     overdue(&contract).await;
     unavailable(&app, &contract, &reader, &id).await;
     assert_eq!(contract.unseen(), BTreeSet::new(), "described, but never called");
@@ -245,6 +247,8 @@ async fn refusals(app: &App, contract: &Contract, reader: &Reader, id: &str) {
     contract.expect("get", events, 422, &answer);
     let answer = send(get(&format!("/scenarios/{id}/events?after=0&after=1"))).await;
     contract.expect("get", events, 400, &answer);
+    contract.expect("get", "/users/me/usage", 422, &send(get("/users/me/usage?days=91")).await);
+    contract.expect("get", "/users/me/usage", 400, &send(get("/users/me/usage?days=x")).await);
     contract.expect("get", "/scenarios", 422, &send(get("/scenarios?limit=0")).await);
     contract.expect("get", "/scenarios", 400, &send(get("/scenarios?limit=x")).await);
     let taken = json!({ "email": reader.email, "password": PASSWORD, "display_name": "B" });
@@ -311,6 +315,40 @@ async fn limited(contract: &Contract) {
         contract.expect(operation.method, operation.path, 429, &answer);
     }
     contract.expect("get", "/ws", 429, &send(app.request(Method::GET, "/ws")).await);
+    app.stop().await;
+}
+
+/// No money, and a model that costs some.
+async fn unpaid(contract: &Contract) {
+    let mut app = App::start_with(|config| {
+        config.providers.openai.base_url = Some("http://127.0.0.1:1/v1/".into());
+        config.budget.user_tokens = Some(0);
+    })
+    .await;
+    let reader = app.reader().await;
+    let wish = json!({ "prompt": "What if?" });
+    let answer = app.call(&reader, Method::POST, "/scenarios", Some(&wish)).await;
+    contract.expect("post", "/scenarios", 402, &answer);
+    // The storyteller costs nothing.
+    let wish = json!({ "prompt": "What if?", "provider": "storyteller" });
+    let begun = app.call(&reader, Method::POST, "/scenarios", Some(&wish)).await;
+    assert_eq!(begun.status, 201, "{}", begun.text);
+    app.stop().await;
+    // One call's worth: it is used up by the time that the next one is asked for.
+    let mut app = App::start_with(|config| {
+        config.providers.openai.base_url = Some("http://127.0.0.1:1/v1/".into());
+        config.providers.openai.max_attempts = 1;
+        config.budget.scenario_tokens = Some(2_500);
+    })
+    .await;
+    let reader = app.reader().await;
+    let long = "What if Rome never fell? ".repeat(60);
+    let begun = app.scenario(&reader, long.trim()).await;
+    app.until_idle().await;
+    let path = format!("/scenarios/{}/turns", begun["id"].as_str().unwrap());
+    let say = json!({ "kind": "say", "scene": "n1", "text": "go on ".repeat(300).trim() });
+    let answer = app.call(&reader, Method::POST, &path, Some(&say)).await;
+    contract.expect("post", "/scenarios/{id}/turns", 402, &answer);
     app.stop().await;
 }
 

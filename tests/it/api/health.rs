@@ -14,7 +14,7 @@ async fn health_tells_of_every_service_and_dependency() {
     let services = body["services"].as_object().unwrap();
     for (name, dependencies) in [
         ("user", vec!["user.database", "user.hashing"]),
-        ("generation", vec!["text.storyteller"]),
+        ("generation", vec!["generation.budget", "text.storyteller"]),
         ("history", vec!["history.store"]),
     ] {
         let service = &services[name];
