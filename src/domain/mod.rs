@@ -5,6 +5,7 @@ pub mod event;
 pub mod ids;
 pub mod overlap;
 pub mod patch;
+pub mod recall;
 pub mod scenario;
 pub mod turn;
 pub mod turn_format;

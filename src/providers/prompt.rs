@@ -8,7 +8,7 @@ mod story;
 
 use std::fmt::Write;
 
-use self::story::story;
+use self::story::{recalled, story};
 use super::text::StoryRequest;
 use crate::domain::budget;
 use crate::domain::patch::Object;
@@ -106,9 +106,12 @@ fn task(request: &StoryRequest) -> String {
 
     if !request.path.is_empty() {
         task.push_str("\nThe story so far:\n");
-        story(&mut task, &request.path);
+        story(&mut task, &request.path, &request.chapters);
     }
     let _ = writeln!(task, "\nWorld state now: {}", state(&request.state));
+    if let Some(cue) = request.via.text() {
+        recalled(&mut task, &request.path, cue);
+    }
     action(&mut task, request);
     if request.variation > 0 {
         let _ = writeln!(
@@ -210,6 +213,7 @@ mod tests {
                 seed: 7,
             }),
             path: Arc::new(Vec::new()),
+            chapters: Arc::default(),
             state: Arc::new(Object::new()),
             via: Via::Prompt,
             variation: 0,

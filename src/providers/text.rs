@@ -3,6 +3,7 @@
 //! A provider streams raw text in the **turn format** ([`crate::domain::turn_format`]): the prose, then the choices,
 //! then a patch on the world state. Parsing it is the turn's business, not the provider's.
 
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,7 @@ impl StoryRequest {
         Self {
             brief: Arc::new(brief),
             path: Arc::default(),
+            chapters: Arc::default(),
             state: Arc::default(),
             via: Via::Prompt,
             variation: 0,
@@ -61,12 +63,22 @@ pub struct PastScene {
     pub text: String,
 }
 
+/// Scenes on the way that were told in short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chapter {
+    /// Positions on the way from the root.
+    pub scenes: Range<usize>,
+    pub summary: String,
+}
+
 /// Everything a provider may use to write one scene.
 #[derive(Debug, Clone)]
 pub struct StoryRequest {
     pub brief: Arc<Brief>,
     /// Root first; the last one is the parent. Empty for the first scene.
     pub path: Arc<Vec<PastScene>>,
+    /// Summaries of parts of the path, oldest first; there need not be any.
+    pub chapters: Arc<Vec<Chapter>>,
     /// The world state after the parent.
     pub state: Arc<Object>,
     /// What the reader did to get here.

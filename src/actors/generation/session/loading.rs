@@ -7,7 +7,7 @@ use ractor::{ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{Asked, MAX_ATTEMPTS, Phase, Refused, SessionMsg, SessionState};
+use super::{MAX_ATTEMPTS, Phase, Refused, SessionMsg, SessionState};
 use crate::actors::generation::load::{self, LoadError, Loaded};
 use crate::actors::generation::turn::Work;
 use crate::domain::turn::Command;
@@ -26,8 +26,7 @@ impl SessionState {
             let (deps, scenario) = (Arc::clone(&self.args.deps), self.args.scenario);
             let session = myself.clone();
             let carry = self.carry.clone();
-            let begun = |asked: &Box<Asked>| asked.request.command == Command::Begin;
-            let is_new = self.waiting.iter().any(begun);
+            let is_new = self.waiting.iter().any(|asked| asked.request.command == Command::Begin);
             let load = async move {
                 let loaded = load::load(&deps, scenario, is_new, carry).await;
                 let _ = session.cast(SessionMsg::Loaded(Box::new(loaded)));

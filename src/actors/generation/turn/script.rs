@@ -280,6 +280,7 @@ impl Running {
         StoryRequest {
             brief: Arc::clone(&context.brief),
             path: Arc::clone(&context.path),
+            chapters: Arc::default(),
             state: Arc::clone(&context.state),
             via,
             variation: if told_anew { draft.scene.0 } else { 0 },
