@@ -2,6 +2,7 @@
 
 pub mod event;
 pub mod ids;
+pub mod login;
 pub mod overlap;
 pub mod patch;
 pub mod scenario;

@@ -4,11 +4,13 @@
 //! come from its caller. A lookup that finds nothing is `Ok(None)`.
 
 pub mod bus;
+pub mod cache;
 pub mod dynamodb;
 pub mod embedded;
 pub mod idempotency;
 pub mod limits;
 pub mod log;
+pub mod login;
 pub mod postgres;
 pub mod redis;
 pub mod revocation;

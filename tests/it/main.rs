@@ -15,6 +15,7 @@ mod play;
 mod postgres;
 mod process;
 mod servers;
+mod shared;
 mod smoke;
 mod sockets;
 mod support;

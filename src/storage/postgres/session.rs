@@ -114,6 +114,14 @@ impl Session {
         self.end_work(outcome)
     }
 
+    pub async fn list<R: for<'r> FromRow<'r, PgRow> + Send + Unpin>(
+        &mut self,
+        query: Lookup<'_, R>,
+    ) -> Result<Vec<R>, sqlx::Error> {
+        let outcome = query.fetch_all(self.begin_work()).await;
+        self.end_work(outcome)
+    }
+
     pub async fn begin(&mut self) -> Result<(), sqlx::Error> {
         self.execute(sqlx::query("BEGIN")).await?;
         self.in_transaction = true;
