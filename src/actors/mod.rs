@@ -5,6 +5,7 @@
 //! and providers; they know nothing of HTTP.
 
 pub mod answers;
+pub mod cache;
 pub mod circuit;
 pub mod gateway;
 pub mod generation;

@@ -10,6 +10,7 @@ mod history_store;
 mod limits;
 mod log_model;
 mod log_store;
+mod logins;
 mod openai;
 mod play;
 mod postgres;
