@@ -7,6 +7,7 @@
 pub mod answers;
 pub mod cache;
 pub mod circuit;
+pub mod dependencies;
 pub mod gateway;
 pub mod generation;
 pub mod history;

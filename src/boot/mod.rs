@@ -2,6 +2,7 @@
 //! only one that knows in which order they go down.
 
 mod chores;
+mod dependencies;
 mod listen;
 mod providers;
 mod stores;
@@ -21,7 +22,7 @@ use crate::actors::circuit::Policy;
 use crate::actors::gateway::GatewayHandle;
 use crate::actors::limits::LimitsHandle;
 use crate::actors::tree::{self, Root, Tree};
-use crate::actors::{answers, generation, history, housekeeping, user};
+use crate::actors::{self, answers, generation, history, housekeeping, user};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::{self, AppState, MetricsPage, Services};
@@ -111,13 +112,16 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
     let mut services = vec![gateway_status, user_status, generation_status, history_status];
     services.extend(planned_status);
     let limits = LimitsHandle::new(&config.limits, stores.limits.clone());
-    let gateway = GatewayHandle::new(&config.sockets, services);
+    let dependencies = dependencies::dependencies(&config, &stores, &services, &limits);
+    let (dependencies, probes) = actors::dependencies::build(dependencies);
+    let gateway = GatewayHandle::new(&config.sockets, services, dependencies);
     let root = Tree {
         user: user_row,
         history: history_row,
         generation: generation_rows,
         gateway: gateway_row,
         housekeeping: housekeeping::child(chores::chores(&users, &answers, &stores.dynamo, &clock)),
+        probes,
     }
     .start(planned)
     .await

@@ -39,6 +39,8 @@ pub(super) struct Stores {
     pub log: Log,
     /// Absent where no other replica can be.
     pub bus: Option<Arc<dyn ReplicaBus>>,
+    /// What several of these are in, if they are.
+    pub redis: Option<Redis>,
 }
 
 impl Stores {
@@ -54,8 +56,9 @@ impl Stores {
             _ => dynamo.check_tables().await,
         };
         checked.with_context(|| keeper_of_scenarios(config))?;
-        let Shared { log, bus, revocations, logins, cache, limits } = open_shared(config).await?;
-        Ok(Self { accounts, revocations, logins, cache, limits, dynamo, log, bus })
+        let Shared { log, bus, revocations, logins, cache, limits, redis } =
+            open_shared(config).await?;
+        Ok(Self { accounts, revocations, logins, cache, limits, dynamo, log, bus, redis })
     }
 }
 
@@ -117,6 +120,15 @@ impl Log {
             Log::Disk(log) => Arc::clone(log) as Arc<dyn LogStore>,
             Log::Memory(log) => Arc::clone(log) as Arc<dyn LogStore>,
             Log::Redis(log) => Arc::clone(log) as Arc<dyn LogStore>,
+        }
+    }
+
+    /// Where it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Log::Disk(_) => "disk",
+            Log::Memory(_) => "memory",
+            Log::Redis(_) => "redis",
         }
     }
 
@@ -214,6 +226,7 @@ struct Shared {
     logins: Arc<dyn LoginStore>,
     cache: Arc<dyn CacheStore>,
     limits: Option<Arc<dyn RateLimiter>>,
+    redis: Option<Redis>,
 }
 
 async fn open_shared(config: &Config) -> anyhow::Result<Shared> {
@@ -229,6 +242,7 @@ async fn open_shared(config: &Config) -> anyhow::Result<Shared> {
             logins: Arc::new(LocalLogins::default()),
             cache: Arc::new(LocalCache::new(config.cache.memory_bytes)),
             limits: None,
+            redis: None,
         });
     }
     let redis = Redis::connect(&config.redis).await?;
@@ -239,6 +253,7 @@ async fn open_shared(config: &Config) -> anyhow::Result<Shared> {
         logins: Arc::new(RedisLogins::new(redis.clone())),
         cache: Arc::new(RedisCache::new(redis.clone())),
         limits: Some(Arc::new(RedisRateLimiter::new(redis.clone()))),
+        redis: Some(redis.clone()),
         log: Log::Redis(Arc::new(RedisLog::new(redis, subscriptions, config.event_log.retention))),
     })
 }

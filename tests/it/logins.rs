@@ -155,6 +155,12 @@ async fn logins_are_seen_and_ended_on_any_replica_through_a_cluster() {
     logins_are_seen_and_ended_on_any_replica(cluster()).await;
 }
 
+async fn health(app: &App) -> Value {
+    let answer = send(app.request(Method::GET, "/health")).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.body
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_logins_go_on_and_are_all_listed() {
     let mut redis = OwnServer::start().await;
@@ -163,13 +169,24 @@ async fn without_redis_logins_go_on_and_are_all_listed() {
     let ada = app.reader().await;
     let phone = sign_in(&app, &ada, "Phone/1", "").await;
     until("it is known", async || seen(&app, &ada).await.len() == 2).await;
+    let body = health(&app).await;
+    assert_eq!(
+        (&body["status"], &body["dependencies"]["redis"]["status"]),
+        (&json!("ok"), &json!("up"))
+    );
 
     redis.freeze(true);
     let tablet = sign_in(&app, &ada, "Tablet/1", "").await;
     let phone = refresh(&app, &phone, "Phone/2", "").await;
     let frozen = list(&app, &phone).await;
     assert_eq!(frozen.len(), 3, "{frozen:?}");
+    until("health knows", async || {
+        let body = health(&app).await;
+        body["status"] == "degraded" && body["dependencies"]["redis"]["status"] == "down"
+    })
+    .await;
     redis.freeze(false);
+    until("health knows again", async || health(&app).await["status"] == "ok").await;
 
     redis.kill();
     let car = sign_in(&app, &ada, "Car/1", "").await;
@@ -177,6 +194,15 @@ async fn without_redis_logins_go_on_and_are_all_listed() {
     let id = id_of(&app, &tablet).await;
     assert_eq!(end(&app, &car, &format!("/users/me/logins/{id}")).await, 204);
     assert_eq!((status(&app, &tablet).await, list(&app, &car).await.len()), (401, 3));
+    until("health knows", async || {
+        let body = health(&app).await;
+        let dependencies = &body["dependencies"];
+        body["status"] == "degraded"
+            && dependencies["redis"]["status"] == "down"
+            && dependencies["event_log"]["status"] == "down"
+            && dependencies["sqlite"]["status"] == "up"
+    })
+    .await;
 
     redis.start_again().await;
     // It forgot what it had been told, and is told what it was not.
@@ -191,5 +217,6 @@ async fn without_redis_logins_go_on_and_are_all_listed() {
     })
     .await;
     assert_eq!(list(&app, &car).await.len(), 3, "nothing was hidden");
+    until("all is well", async || health(&app).await["status"] == "ok").await;
     app.stop().await;
 }
