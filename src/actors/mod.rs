@@ -6,7 +6,9 @@
 
 pub mod answers;
 pub mod budget;
+pub mod cache;
 pub mod circuit;
+pub mod dependencies;
 pub mod gateway;
 pub mod generation;
 pub mod history;

@@ -10,15 +10,18 @@ use anyhow::{Context, bail};
 use crate::config::{AppEnv, Config, Durability, DynamoEngine, database};
 use crate::storage::budget::BudgetStore;
 use crate::storage::bus::ReplicaBus;
+use crate::storage::cache::CacheStore;
 use crate::storage::dynamodb::Dynamo;
 use crate::storage::dynamodb::tables::Deployment;
-use crate::storage::embedded::{DiskLog, LocalRevocations, MemoryLog};
+use crate::storage::embedded::{DiskLog, LocalCache, LocalLogins, LocalRevocations, MemoryLog};
 use crate::storage::idempotency::AnswerStore;
 use crate::storage::limits::RateLimiter;
 use crate::storage::log::LogStore;
+use crate::storage::login::LoginStore;
 use crate::storage::postgres::Postgres;
 use crate::storage::redis::{
-    Redis, RedisBus, RedisLog, RedisRateLimiter, RedisRevocations, Subscriptions,
+    Redis, RedisBus, RedisCache, RedisLog, RedisLogins, RedisRateLimiter, RedisRevocations,
+    Subscriptions,
 };
 use crate::storage::revocation::RevocationStore;
 use crate::storage::sqlite::budget::SqliteBudgetStore;
@@ -30,12 +33,16 @@ use crate::storage::user::UserStore;
 pub(super) struct Stores {
     pub accounts: Accounts,
     pub revocations: Arc<dyn RevocationStore>,
+    pub logins: Arc<dyn LoginStore>,
+    pub cache: Arc<dyn CacheStore>,
     /// Counted over all replicas; without it each counts for itself.
     pub limits: Option<Arc<dyn RateLimiter>>,
     pub dynamo: Dynamo,
     pub log: Log,
     /// Absent where no other replica can be.
     pub bus: Option<Arc<dyn ReplicaBus>>,
+    /// What several of these are in, if they are.
+    pub redis: Option<Redis>,
 }
 
 impl Stores {
@@ -51,8 +58,9 @@ impl Stores {
             _ => dynamo.check_tables().await,
         };
         checked.with_context(|| keeper_of_scenarios(config))?;
-        let Shared { log, bus, revocations, limits } = open_shared(config).await?;
-        Ok(Self { accounts, revocations, limits, dynamo, log, bus })
+        let Shared { log, bus, revocations, logins, cache, limits, redis } =
+            open_shared(config).await?;
+        Ok(Self { accounts, revocations, logins, cache, limits, dynamo, log, bus, redis })
     }
 }
 
@@ -133,6 +141,15 @@ impl Log {
             Log::Disk(log) => Arc::clone(log) as Arc<dyn LogStore>,
             Log::Memory(log) => Arc::clone(log) as Arc<dyn LogStore>,
             Log::Redis(log) => Arc::clone(log) as Arc<dyn LogStore>,
+        }
+    }
+
+    /// Where it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Log::Disk(_) => "disk",
+            Log::Memory(_) => "memory",
+            Log::Redis(_) => "redis",
         }
     }
 
@@ -227,7 +244,10 @@ struct Shared {
     log: Log,
     bus: Option<Arc<dyn ReplicaBus>>,
     revocations: Arc<dyn RevocationStore>,
+    logins: Arc<dyn LoginStore>,
+    cache: Arc<dyn CacheStore>,
     limits: Option<Arc<dyn RateLimiter>>,
+    redis: Option<Redis>,
 }
 
 async fn open_shared(config: &Config) -> anyhow::Result<Shared> {
@@ -236,15 +256,25 @@ async fn open_shared(config: &Config) -> anyhow::Result<Shared> {
             Durability::Disk => Log::Disk(Arc::new(DiskLog::open(&config.data_dir)?)),
             Durability::Memory => Log::Memory(Arc::new(MemoryLog::new())),
         };
-        let revocations = Arc::new(LocalRevocations::default());
-        return Ok(Shared { log, bus: None, revocations, limits: None });
+        return Ok(Shared {
+            log,
+            bus: None,
+            revocations: Arc::new(LocalRevocations::default()),
+            logins: Arc::new(LocalLogins::default()),
+            cache: Arc::new(LocalCache::new(config.cache.memory_bytes)),
+            limits: None,
+            redis: None,
+        });
     }
     let redis = Redis::connect(&config.redis).await?;
     let subscriptions = Subscriptions::start(&redis);
     Ok(Shared {
         bus: Some(Arc::new(RedisBus::new(redis.clone(), subscriptions.clone()))),
         revocations: Arc::new(RedisRevocations::new(redis.clone())),
+        logins: Arc::new(RedisLogins::new(redis.clone())),
+        cache: Arc::new(RedisCache::new(redis.clone())),
         limits: Some(Arc::new(RedisRateLimiter::new(redis.clone()))),
+        redis: Some(redis.clone()),
         log: Log::Redis(Arc::new(RedisLog::new(redis, subscriptions, config.event_log.retention))),
     })
 }

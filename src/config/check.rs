@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret;
 
 use super::database::parse_url;
-use super::{AppEnv, Config, ConfigError};
+use super::{AppEnv, Config, ConfigError, shared};
 
 /// HS256 wants a key at least as long as its output (RFC 7518, 3.2).
 const MIN_SECRET_BYTES: usize = 32;
@@ -29,6 +29,9 @@ pub(super) fn rules(config: &Config) -> Result<(), ConfigError> {
     }
     if config.limits.store_timeout.is_zero() {
         return broken("limits.store_timeout", "must not be zero");
+    }
+    if let Some(key) = shared::zero(&config.logins, &config.cache) {
+        return broken(key, "must not be zero");
     }
     if config.sessions.shards == 0 {
         return broken("sessions.shards", "must be at least 1");

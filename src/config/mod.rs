@@ -11,6 +11,7 @@ mod dynamodb;
 mod limits;
 mod load;
 mod redis;
+mod shared;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub use dynamodb::{DynamoDb, DynamoEngine};
 pub use limits::{InvalidNetwork, Limits, Network};
 pub use load::{ConfigError, Outcome, load};
 pub use redis::{InvalidUrl, Redis, Servers};
+pub use shared::{Cache, Logins};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -43,12 +45,14 @@ pub struct Config {
     pub internal: Internal,
     pub log: Log,
     pub auth: Auth,
+    pub logins: Logins,
     pub database: Database,
     pub limits: Limits,
     pub sockets: Sockets,
     pub sessions: Sessions,
     pub event_log: EventLog,
     pub redis: Redis,
+    pub cache: Cache,
     pub dynamodb: DynamoDb,
     pub circuits: Circuits,
     pub providers: Providers,
@@ -64,12 +68,14 @@ impl Default for Config {
             internal: Internal::default(),
             log: Log::default(),
             auth: Auth::default(),
+            logins: Logins::default(),
             database: Database::default(),
             limits: Limits::default(),
             sockets: Sockets::default(),
             sessions: Sessions::default(),
             event_log: EventLog::default(),
             redis: Redis::default(),
+            cache: Cache::default(),
             dynamodb: DynamoDb::default(),
             circuits: Circuits::default(),
             providers: Providers::default(),

@@ -3,6 +3,7 @@
 pub mod budget;
 pub mod event;
 pub mod ids;
+pub mod login;
 pub mod overlap;
 pub mod patch;
 pub mod recall;

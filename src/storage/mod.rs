@@ -5,11 +5,13 @@
 
 pub mod budget;
 pub mod bus;
+pub mod cache;
 pub mod dynamodb;
 pub mod embedded;
 pub mod idempotency;
 pub mod limits;
 pub mod log;
+pub mod login;
 pub mod postgres;
 pub mod redis;
 pub mod revocation;

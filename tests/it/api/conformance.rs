@@ -103,6 +103,9 @@ fn all() -> Vec<Operation> {
         body(token, operation("post", "/auth/logout", false)),
         operation("get", "/users/me", true),
         operation("get", "/users/me/usage", true),
+        operation("get", "/users/me/logins", true),
+        operation("delete", "/users/me/logins/{id}", true),
+        operation("delete", "/users/me/logins", true),
         operation("get", "/providers", true),
         body(json!({ "prompt": "What if?" }), operation("post", "/scenarios", true)),
         operation("get", "/scenarios", true),
@@ -157,16 +160,19 @@ async fn every_described_answer_is_given_for_real_and_no_other() {
 }
 
 async fn successes(app: &App, contract: &Contract, reader: &Reader, id: &str) {
-    let other = app.reader().await;
     let (doomed, _) = app.told(reader).await;
     for operation in all() {
-        let id = if operation.method == "delete" { &doomed } else { id };
+        let caller = caller(app, &operation, reader).await;
+        let id = match (operation.method, operation.path) {
+            ("delete", path) if path.starts_with("/users") => login_of(app, &caller).await,
+            ("delete", _) => doomed.clone(),
+            _ => id.to_owned(),
+        };
         // The stream does not end by itself, and the turn has to run: both follow.
         if operation.path.ends_with("/stop") || operation.path.ends_with("/events") {
             continue;
         }
-        let answer =
-            send(operation.request(app, &other_if_token(&operation, &other, reader), id)).await;
+        let answer = send(operation.request(app, &caller, &id)).await;
         let (method, path) = (operation.method, operation.path);
         let expected = match (method, path) {
             (_, "/auth/register") | ("post", "/scenarios") => 201,
@@ -183,9 +189,15 @@ async fn successes(app: &App, contract: &Contract, reader: &Reader, id: &str) {
     stopped(contract).await;
 }
 
-/// Refreshing and logging out use their token up.
-fn other_if_token(operation: &Operation, other: &Reader, reader: &Reader) -> Reader {
-    if operation.path.starts_with("/auth") { other.clone() } else { reader.clone() }
+/// Someone else where the operation uses a token up or ends the login that asks.
+async fn caller(app: &App, operation: &Operation, reader: &Reader) -> Reader {
+    let ends = operation.method == "delete" && operation.path.starts_with("/users");
+    if operation.path.starts_with("/auth") || ends { app.reader().await } else { reader.clone() }
+}
+
+async fn login_of(app: &App, reader: &Reader) -> String {
+    let list = app.call(reader, Method::GET, "/users/me/logins", None).await;
+    list.body["items"][0]["id"].as_str().unwrap().to_owned()
 }
 
 async fn stream(app: &App, contract: &Contract, reader: &Reader, id: &str) {
@@ -251,6 +263,9 @@ async fn refusals(app: &App, contract: &Contract, reader: &Reader, id: &str) {
     contract.expect("get", "/users/me/usage", 400, &send(get("/users/me/usage?days=x")).await);
     contract.expect("get", "/scenarios", 422, &send(get("/scenarios?limit=0")).await);
     contract.expect("get", "/scenarios", 400, &send(get("/scenarios?limit=x")).await);
+    let ending = app.request(Method::DELETE, "/users/me/logins?keep_current=x");
+    let answer = send(ending.bearer_auth(&reader.token)).await;
+    contract.expect("delete", "/users/me/logins", 400, &answer);
     let taken = json!({ "email": reader.email, "password": PASSWORD, "display_name": "B" });
     let answer = send(app.request(Method::POST, "/auth/register").json(&taken)).await;
     contract.expect("post", "/auth/register", 409, &answer);
