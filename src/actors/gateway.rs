@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::circuit::State;
+use super::dependencies::{Answering, DependencyStatus};
 use super::status::{Liveness, ServiceStatus};
 use crate::config;
 use crate::domain::ids::UserId;
@@ -23,6 +24,7 @@ struct Inner {
     stage: AtomicU8,
     draining: CancellationToken,
     services: Vec<Arc<ServiceStatus>>,
+    dependencies: Vec<Arc<DependencyStatus>>,
     sockets: Mutex<Sockets>,
     max_sockets: usize,
     max_sockets_per_user: usize,
@@ -52,11 +54,16 @@ pub enum Health {
 }
 
 impl GatewayHandle {
-    pub fn new(config: &config::Sockets, services: Vec<Arc<ServiceStatus>>) -> Self {
+    pub fn new(
+        config: &config::Sockets,
+        services: Vec<Arc<ServiceStatus>>,
+        dependencies: Vec<Arc<DependencyStatus>>,
+    ) -> Self {
         Self(Arc::new(Inner {
             stage: AtomicU8::new(Stage::Starting as u8),
             draining: CancellationToken::new(),
             services,
+            dependencies,
             sockets: Mutex::default(),
             max_sockets: config.max_connections,
             max_sockets_per_user: config.max_connections_per_user,
@@ -90,6 +97,10 @@ impl GatewayHandle {
         &self.0.services
     }
 
+    pub fn dependencies(&self) -> &[Arc<DependencyStatus>] {
+        &self.0.dependencies
+    }
+
     /// A place for one more socket, given back when dropped; `None` if replica or user has enough.
     pub fn admit_socket(&self, user: UserId) -> Option<SocketPlace> {
         let mut sockets = self.0.sockets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -112,7 +123,9 @@ impl GatewayHandle {
             || pools(built())
                 .any(|(name, state)| !replaceable(name) && state != Some(State::Closed));
         let degraded = built().any(|service| service.liveness() != Liveness::Up)
-            || pools(built()).any(|(_, state)| state != Some(State::Closed));
+            || pools(built()).any(|(_, state)| state != Some(State::Closed))
+            // What nobody needs at the moment, or what is done without.
+            || self.dependencies().iter().any(|one| one.answering() == Answering::Down);
         match (down, degraded) {
             (true, _) => Health::Down,
             (false, true) => Health::Degraded,

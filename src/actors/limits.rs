@@ -103,6 +103,11 @@ impl LimitsHandle {
         }))
     }
 
+    /// The circuit of the shared store, if there is one.
+    pub fn circuit(&self) -> Option<State> {
+        self.0.shared.as_ref()?.gate.state()
+    }
+
     /// A request of `class`, from `origin`, by `user` if it is known: one decision for each limit that it falls under.
     pub async fn request(
         &self,

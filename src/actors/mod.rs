@@ -5,7 +5,10 @@
 //! and providers; they know nothing of HTTP.
 
 pub mod answers;
+pub mod budget;
+pub mod cache;
 pub mod circuit;
+pub mod dependencies;
 pub mod gateway;
 pub mod generation;
 pub mod history;

@@ -22,6 +22,8 @@ pub struct Tree {
     pub generation: Vec<ChildSpec>,
     pub gateway: ChildSpec,
     pub housekeeping: ChildSpec,
+    /// Looks at what all of them depend on.
+    pub probes: ChildSpec,
 }
 
 /// The services that have their place in the tree and serve nothing yet.
@@ -49,7 +51,7 @@ impl Tree {
         let mut children = vec![self.user, self.history];
         children.extend(planned);
         children.extend(self.generation);
-        children.extend([self.gateway, self.housekeeping]);
+        children.extend([self.gateway, self.housekeeping, self.probes]);
         let children = children.into_iter().map(|child| child.intensity(per_minute)).collect();
         let excess = Excess::Contain { revive_after: REVIVE_AFTER };
         let args = SupervisorArgs { name: "root", children, excess };

@@ -1,6 +1,7 @@
 //! What housekeeping does from time to time, as data.
 
 use crate::actors::answers::AnswersHandle;
+use crate::actors::generation::GenerationHandle;
 use crate::actors::housekeeping::Chore;
 use crate::actors::user::UserHandle;
 use crate::clock::Clock;
@@ -9,11 +10,13 @@ use crate::storage::dynamodb::Dynamo;
 pub(super) fn chores(
     users: &UserHandle,
     answers: &AnswersHandle,
+    generation: &GenerationHandle,
     dynamo: &Dynamo,
     clock: &Clock,
 ) -> Vec<Chore> {
     let (users, answers, dynamo) = (users.clone(), answers.clone(), dynamo.clone());
     let (scenarios, clock) = (dynamo.scenarios(), clock.clone());
+    let generation = generation.clone();
     vec![
         Chore {
             name: "logins",
@@ -27,6 +30,15 @@ pub(super) fn chores(
             run: Box::new(move || {
                 let answers = answers.clone();
                 Box::pin(async move { answers.purge().await.map_err(|error| error.to_string()) })
+            }),
+        },
+        Chore {
+            name: "model calls",
+            run: Box::new(move || {
+                let generation = generation.clone();
+                Box::pin(async move {
+                    generation.sweep_budget().await.map_err(|error| error.to_string())
+                })
             }),
         },
         Chore {

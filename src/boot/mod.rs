@@ -2,6 +2,7 @@
 //! only one that knows in which order they go down.
 
 mod chores;
+mod dependencies;
 mod listen;
 mod providers;
 mod stores;
@@ -16,11 +17,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::actors::cache::CacheHandle;
 use crate::actors::circuit::Policy;
 use crate::actors::gateway::GatewayHandle;
 use crate::actors::limits::LimitsHandle;
 use crate::actors::tree::{self, Root, Tree};
-use crate::actors::{answers, generation, history, housekeeping, user};
+use crate::actors::{self, answers, budget, generation, history, housekeeping, user};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::{self, AppState, MetricsPage, Services};
@@ -68,14 +70,16 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
     tokio::spawn(telemetry::upkeep(recorder));
 
     let secret = user::ServerSecret::load(&config.auth, &config.data_dir)?;
-    let Stores { accounts, revocations, limits, dynamo, log, bus } = Stores::open(&config).await?;
+    let stores = Stores::open(&config).await?;
 
     let (users, user_row, user_status) = user::build(
         &config.auth,
+        &config.logins,
         &config.circuits,
         user::Parts {
-            store: accounts.users(),
-            revocations,
+            store: stores.accounts.users(),
+            revocations: Arc::clone(&stores.revocations),
+            logins: Arc::clone(&stores.logins),
             secret: secret.clone(),
             cost: user::HashCost::default(),
             clock: clock.clone(),
@@ -84,20 +88,25 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
     let (answers, gateway_row, gateway_status) = answers::build(
         &config.circuits,
         answers::Parts {
-            store: accounts.answers(),
+            store: stores.accounts.answers(),
             secret,
             clock: clock.clone(),
             request_timeout: config.server.request_timeout,
         },
     );
-    let scenarios = Arc::new(dynamo.scenarios());
+    let scenarios = Arc::new(stores.dynamo.scenarios());
     let (history, history_row, history_status) =
         history::build(scenarios, clock.clone(), circuit.clone());
     let (generation, generation_rows, generation_status) = generation::build(generation::Parts {
-        log: log.store(),
-        bus,
+        log: stores.log.store(),
+        bus: stores.bus.clone(),
         history: history.clone(),
         texts: providers::text_providers(&config, &circuit),
+        budget: budget::Parts {
+            store: stores.accounts.budget(),
+            config: config.budget.clone(),
+            circuit: circuit.clone(),
+        },
         clock: clock.clone(),
         config: config.sessions.clone(),
         retention: config.event_log.retention,
@@ -107,13 +116,23 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
     let (planned, planned_status): (Vec<_>, Vec<_>) = tree::planned().into_iter().unzip();
     let mut services = vec![gateway_status, user_status, generation_status, history_status];
     services.extend(planned_status);
-    let gateway = GatewayHandle::new(&config.sockets, services);
+    let limits = LimitsHandle::new(&config.limits, stores.limits.clone());
+    let dependencies = dependencies::dependencies(&config, &stores, &services, &limits);
+    let (dependencies, probes) = actors::dependencies::build(dependencies);
+    let gateway = GatewayHandle::new(&config.sockets, services, dependencies);
     let root = Tree {
         user: user_row,
         history: history_row,
         generation: generation_rows,
         gateway: gateway_row,
-        housekeeping: housekeeping::child(chores::chores(&users, &answers, &dynamo, &clock)),
+        housekeeping: housekeeping::child(chores::chores(
+            &users,
+            &answers,
+            &generation,
+            &stores.dynamo,
+            &clock,
+        )),
+        probes,
     }
     .start(planned)
     .await
@@ -125,7 +144,8 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
         generation,
         answers,
         gateway: gateway.clone(),
-        limits: LimitsHandle::new(&config.limits, limits),
+        limits,
+        cache: CacheHandle::new(&config.cache, stores.cache),
         metrics: MetricsPage::new(|| recorder.render()),
         clock,
         config: Arc::clone(&config),
@@ -149,8 +169,8 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
         root,
         servers,
         stop_servers,
-        accounts,
-        log,
+        accounts: stores.accounts,
+        log: stores.log,
         drain_timeout,
         _lock: lock,
     })

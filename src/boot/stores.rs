@@ -8,18 +8,23 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 
 use crate::config::{AppEnv, Config, Durability, DynamoEngine, database};
+use crate::storage::budget::BudgetStore;
 use crate::storage::bus::ReplicaBus;
+use crate::storage::cache::CacheStore;
 use crate::storage::dynamodb::Dynamo;
 use crate::storage::dynamodb::tables::Deployment;
-use crate::storage::embedded::{DiskLog, LocalRevocations, MemoryLog};
+use crate::storage::embedded::{DiskLog, LocalCache, LocalLogins, LocalRevocations, MemoryLog};
 use crate::storage::idempotency::AnswerStore;
 use crate::storage::limits::RateLimiter;
 use crate::storage::log::LogStore;
+use crate::storage::login::LoginStore;
 use crate::storage::postgres::Postgres;
 use crate::storage::redis::{
-    Redis, RedisBus, RedisLog, RedisRateLimiter, RedisRevocations, Subscriptions,
+    Redis, RedisBus, RedisCache, RedisLog, RedisLogins, RedisRateLimiter, RedisRevocations,
+    Subscriptions,
 };
 use crate::storage::revocation::RevocationStore;
+use crate::storage::sqlite::budget::SqliteBudgetStore;
 use crate::storage::sqlite::idempotency::SqliteAnswerStore;
 use crate::storage::sqlite::user::SqliteUserStore;
 use crate::storage::user::UserStore;
@@ -28,12 +33,16 @@ use crate::storage::user::UserStore;
 pub(super) struct Stores {
     pub accounts: Accounts,
     pub revocations: Arc<dyn RevocationStore>,
+    pub logins: Arc<dyn LoginStore>,
+    pub cache: Arc<dyn CacheStore>,
     /// Counted over all replicas; without it each counts for itself.
     pub limits: Option<Arc<dyn RateLimiter>>,
     pub dynamo: Dynamo,
     pub log: Log,
     /// Absent where no other replica can be.
     pub bus: Option<Arc<dyn ReplicaBus>>,
+    /// What several of these are in, if they are.
+    pub redis: Option<Redis>,
 }
 
 impl Stores {
@@ -49,15 +58,22 @@ impl Stores {
             _ => dynamo.check_tables().await,
         };
         checked.with_context(|| keeper_of_scenarios(config))?;
-        let Shared { log, bus, revocations, limits } = open_shared(config).await?;
-        Ok(Self { accounts, revocations, limits, dynamo, log, bus })
+        let Shared { log, bus, revocations, logins, cache, limits, redis } =
+            open_shared(config).await?;
+        Ok(Self { accounts, revocations, logins, cache, limits, dynamo, log, bus, redis })
     }
 }
 
-/// Where accounts and kept answers are.
+/// Where accounts, kept answers and what model calls cost are.
 pub(super) enum Accounts {
-    Sqlite(Arc<SqliteUserStore>, Arc<SqliteAnswerStore>),
+    Sqlite(Files),
     Postgres(Postgres),
+}
+
+pub(super) struct Files {
+    users: Arc<SqliteUserStore>,
+    answers: Arc<SqliteAnswerStore>,
+    budget: Arc<SqliteBudgetStore>,
 }
 
 impl Accounts {
@@ -70,29 +86,42 @@ impl Accounts {
         let dir = &config.data_dir;
         let users = SqliteUserStore::open(dir).await.context("users.db")?;
         let answers = SqliteAnswerStore::open(dir).await.context("answers.db")?;
-        Ok(Accounts::Sqlite(Arc::new(users), Arc::new(answers)))
+        let budget = SqliteBudgetStore::open(dir).await.context("budget.db")?;
+        Ok(Accounts::Sqlite(Files {
+            users: Arc::new(users),
+            answers: Arc::new(answers),
+            budget: Arc::new(budget),
+        }))
     }
 
     pub fn users(&self) -> Arc<dyn UserStore> {
         match self {
-            Accounts::Sqlite(users, _) => Arc::clone(users) as Arc<dyn UserStore>,
+            Accounts::Sqlite(files) => Arc::clone(&files.users) as Arc<dyn UserStore>,
             Accounts::Postgres(postgres) => Arc::new(postgres.users()),
         }
     }
 
     pub fn answers(&self) -> Arc<dyn AnswerStore> {
         match self {
-            Accounts::Sqlite(_, answers) => Arc::clone(answers) as Arc<dyn AnswerStore>,
+            Accounts::Sqlite(files) => Arc::clone(&files.answers) as Arc<dyn AnswerStore>,
             Accounts::Postgres(postgres) => Arc::new(postgres.answers()),
+        }
+    }
+
+    pub fn budget(&self) -> Arc<dyn BudgetStore> {
+        match self {
+            Accounts::Sqlite(files) => Arc::clone(&files.budget) as Arc<dyn BudgetStore>,
+            Accounts::Postgres(postgres) => Arc::new(postgres.budget()),
         }
     }
 
     /// Finishes what runs and says goodbye to the database; further calls fail.
     pub async fn close(self) {
         match self {
-            Accounts::Sqlite(users, answers) => {
-                users.close().await;
-                answers.close().await;
+            Accounts::Sqlite(files) => {
+                files.users.close().await;
+                files.answers.close().await;
+                files.budget.close().await;
             }
             Accounts::Postgres(postgres) => postgres.close().await,
         }
@@ -112,6 +141,15 @@ impl Log {
             Log::Disk(log) => Arc::clone(log) as Arc<dyn LogStore>,
             Log::Memory(log) => Arc::clone(log) as Arc<dyn LogStore>,
             Log::Redis(log) => Arc::clone(log) as Arc<dyn LogStore>,
+        }
+    }
+
+    /// Where it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Log::Disk(_) => "disk",
+            Log::Memory(_) => "memory",
+            Log::Redis(_) => "redis",
         }
     }
 
@@ -140,7 +178,7 @@ pub async fn migrate(config: &Config) -> anyhow::Result<Vec<String>> {
             let server = database::parse_url(url).map_err(anyhow::Error::msg)?;
             vec![format!("PostgreSQL {}", database::place(&server))]
         }
-        None => ["users.db", "answers.db"].map(file).into(),
+        None => ["users.db", "answers.db", "budget.db"].map(file).into(),
     };
     match config.dynamodb.engine() {
         DynamoEngine::Embedded => looked_at.push(file(HISTORY_FILE)),
@@ -206,7 +244,10 @@ struct Shared {
     log: Log,
     bus: Option<Arc<dyn ReplicaBus>>,
     revocations: Arc<dyn RevocationStore>,
+    logins: Arc<dyn LoginStore>,
+    cache: Arc<dyn CacheStore>,
     limits: Option<Arc<dyn RateLimiter>>,
+    redis: Option<Redis>,
 }
 
 async fn open_shared(config: &Config) -> anyhow::Result<Shared> {
@@ -215,15 +256,25 @@ async fn open_shared(config: &Config) -> anyhow::Result<Shared> {
             Durability::Disk => Log::Disk(Arc::new(DiskLog::open(&config.data_dir)?)),
             Durability::Memory => Log::Memory(Arc::new(MemoryLog::new())),
         };
-        let revocations = Arc::new(LocalRevocations::default());
-        return Ok(Shared { log, bus: None, revocations, limits: None });
+        return Ok(Shared {
+            log,
+            bus: None,
+            revocations: Arc::new(LocalRevocations::default()),
+            logins: Arc::new(LocalLogins::default()),
+            cache: Arc::new(LocalCache::new(config.cache.memory_bytes)),
+            limits: None,
+            redis: None,
+        });
     }
     let redis = Redis::connect(&config.redis).await?;
     let subscriptions = Subscriptions::start(&redis);
     Ok(Shared {
         bus: Some(Arc::new(RedisBus::new(redis.clone(), subscriptions.clone()))),
         revocations: Arc::new(RedisRevocations::new(redis.clone())),
+        logins: Arc::new(RedisLogins::new(redis.clone())),
+        cache: Arc::new(RedisCache::new(redis.clone())),
         limits: Some(Arc::new(RedisRateLimiter::new(redis.clone()))),
+        redis: Some(redis.clone()),
         log: Log::Redis(Arc::new(RedisLog::new(redis, subscriptions, config.event_log.retention))),
     })
 }

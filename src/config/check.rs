@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret;
 
 use super::database::parse_url;
-use super::{AppEnv, Config, ConfigError};
+use super::{AppEnv, Config, ConfigError, shared};
 
 /// HS256 wants a key at least as long as its output (RFC 7518, 3.2).
 const MIN_SECRET_BYTES: usize = 32;
@@ -24,8 +24,14 @@ pub(super) fn rules(config: &Config) -> Result<(), ConfigError> {
     if let Some(key) = config.limits.zero() {
         return broken(key, "must be at least 1 (limits.enabled turns them off)");
     }
+    if let Some(key) = config.budget.not_money() {
+        return broken(key, "must be an amount of at least 0");
+    }
     if config.limits.store_timeout.is_zero() {
         return broken("limits.store_timeout", "must not be zero");
+    }
+    if let Some(key) = shared::zero(&config.logins, &config.cache) {
+        return broken(key, "must not be zero");
     }
     if config.sessions.shards == 0 {
         return broken("sessions.shards", "must be at least 1");

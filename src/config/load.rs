@@ -317,6 +317,7 @@ mod tests {
             ("unknown variable", "", &[("WHATIF__SERVER__PROT", "1")], "prot"),
             ("short secret", "", &[("JWT_SECRET", "short")], "auth.jwt_secret"),
             ("limit", "[limits]\nper_user = 0\n", &[], "limits.per_user"),
+            ("cache", "[cache]\nstore_timeout = \"0s\"\n", &[], "cache.store_timeout"),
             ("proxy", "", &[("WHATIF__SERVER__TRUSTED_PROXIES", "10.0.0.0/99")], "10.0.0.0/99"),
             ("redis", "", &[("REDIS_URL", "http://localhost")], "redis.url"),
             ("lease", "[sessions]\nlease_renew = \"5s\"\n", &[], "sessions.lease_renew"),

@@ -4,12 +4,14 @@
 //! the same (a test compares them). `load.rs` reads and merges, `check.rs` holds the rules between keys; a section with
 //! rules of its own has a file of its own.
 
+pub mod budget;
 mod check;
 pub mod database;
 mod dynamodb;
 mod limits;
 mod load;
 mod redis;
+mod shared;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -18,11 +20,13 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+pub use budget::Budget;
 pub use database::Database;
 pub use dynamodb::{DynamoDb, DynamoEngine};
 pub use limits::{InvalidNetwork, Limits, Network};
 pub use load::{ConfigError, Outcome, load};
 pub use redis::{InvalidUrl, Redis, Servers};
+pub use shared::{Cache, Logins};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -41,15 +45,18 @@ pub struct Config {
     pub internal: Internal,
     pub log: Log,
     pub auth: Auth,
+    pub logins: Logins,
     pub database: Database,
     pub limits: Limits,
     pub sockets: Sockets,
     pub sessions: Sessions,
     pub event_log: EventLog,
     pub redis: Redis,
+    pub cache: Cache,
     pub dynamodb: DynamoDb,
     pub circuits: Circuits,
     pub providers: Providers,
+    pub budget: Budget,
 }
 
 impl Default for Config {
@@ -61,15 +68,18 @@ impl Default for Config {
             internal: Internal::default(),
             log: Log::default(),
             auth: Auth::default(),
+            logins: Logins::default(),
             database: Database::default(),
             limits: Limits::default(),
             sockets: Sockets::default(),
             sessions: Sessions::default(),
             event_log: EventLog::default(),
             redis: Redis::default(),
+            cache: Cache::default(),
             dynamodb: DynamoDb::default(),
             circuits: Circuits::default(),
             providers: Providers::default(),
+            budget: Budget::default(),
         }
     }
 }

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use super::AppState;
 use super::error::{ApiError, ErrorBody};
-use super::extract::{Json, JsonBytes};
+use super::extract::{Json, JsonBytes, Sender};
 use super::idempotent::Idempotency;
 use super::limit::Attempts;
 use super::wire::TokensView;
@@ -64,6 +64,7 @@ async fn register(
     State(state): State<AppState>,
     idempotency: Idempotency,
     attempts: Attempts,
+    Sender(client): Sender,
     JsonBytes(body, bytes): JsonBytes<RegisterBody>,
 ) -> Result<Response, ApiError> {
     attempts.at(&body.email, &state).await?;
@@ -71,7 +72,7 @@ async fn register(
     let registration = Registration { email, password: SecretString::from(password), display_name };
     let users = state.users.clone();
     let open = async move |id| {
-        let grant = users.register(registration, Some(UserId(id))).await?;
+        let grant = users.register(registration, Some(UserId(id)), client).await?;
         Ok(TokensView::with_user(grant))
     };
     idempotency.once(&state, "register", bytes, StatusCode::CREATED, open).await
@@ -89,10 +90,12 @@ async fn register(
 async fn login(
     State(state): State<AppState>,
     attempts: Attempts,
+    Sender(client): Sender,
     Json(body): Json<LoginBody>,
 ) -> Result<axum::Json<TokensView>, ApiError> {
     attempts.at(&body.email, &state).await?;
-    let grant = state.users.login(&body.email, SecretString::from(body.password)).await?;
+    let password = SecretString::from(body.password);
+    let grant = state.users.login(&body.email, password, client).await?;
     Ok(axum::Json(TokensView::with_user(grant)))
 }
 
@@ -107,9 +110,10 @@ async fn login(
 )]
 async fn refresh(
     State(state): State<AppState>,
+    Sender(client): Sender,
     Json(body): Json<RefreshBody>,
 ) -> Result<axum::Json<TokensView>, ApiError> {
-    let grant = state.users.refresh(&SecretString::from(body.refresh_token)).await?;
+    let grant = state.users.refresh(&SecretString::from(body.refresh_token), client).await?;
     Ok(axum::Json(TokensView::without_user(grant)))
 }
 

@@ -26,7 +26,7 @@ pub const DOCS_PATH: &str = "/docs";
     modifiers(&Bearer),
     tags(
         (name = "auth", description = "Accounts and logins"),
-        (name = "users", description = "The caller's account"),
+        (name = "users", description = "The caller's account and logins"),
         (name = "scenarios", description = "Scenarios and their scenes"),
         (name = "turns", description = "Live play: commands and events"),
         (name = "health", description = "For operators and load balancers"),

@@ -1,14 +1,17 @@
 //! What handlers take: the caller, and inputs whose rejection is an [`ApiError`].
 
+use std::convert::Infallible;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::HeaderMap;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use super::AppState;
 use super::error::ApiError;
+use super::{AppState, address};
+use crate::domain::login::{Client, Device};
 use crate::domain::user::Caller;
 use crate::error::{Code, ServiceError};
 
@@ -65,6 +68,21 @@ fn bearer(parts: &Parts) -> Result<Option<&str>, ServiceError> {
             Code::Unauthenticated,
             "the Authorization header is not a bearer token",
         )),
+    }
+}
+
+/// What a request says of its sender: told to people, never a reason to allow or refuse anything.
+pub struct Sender(pub Client);
+
+impl FromRequestParts<AppState> for Sender {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
+        let agent = parts.headers.get(USER_AGENT).map(|agent| agent.as_bytes());
+        let device = agent.and_then(|agent| Device::new(&String::from_utf8_lossy(agent)));
+        let address = address::of(parts, &state.config.server.trusted_proxies);
+        let address = address.map(|address| address.to_canonical());
+        Ok(Self(Client { device, address }))
     }
 }
 

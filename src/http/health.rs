@@ -1,6 +1,7 @@
 //! `/health`: how the whole process is doing, for operators and load balancers.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -10,6 +11,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AppState;
+use crate::actors::circuit::State as Circuit;
+use crate::actors::dependencies::DependencyStatus;
 use crate::actors::gateway::{Health, Stage};
 use crate::actors::status::ServiceStatus;
 
@@ -34,6 +37,9 @@ struct HealthView {
     /// Turns running.
     turns: usize,
     services: BTreeMap<&'static str, ServiceView>,
+    /// What this replica depends on, looked at every five seconds: `redis`, `postgres` or `sqlite`, `dynamodb`,
+    /// `event_log`.
+    dependencies: BTreeMap<&'static str, DependencyView>,
 }
 
 /// How a service is doing.
@@ -48,12 +54,31 @@ pub(super) struct ServiceView {
     #[serde(skip_serializing_if = "Option::is_none")]
     restarts: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    dependencies: Option<BTreeMap<&'static str, DependencyView>>,
+    dependencies: Option<BTreeMap<&'static str, PoolView>>,
 }
 
+/// A server or file, as it was when it was last looked at.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DependencyHealth)]
 struct DependencyView {
+    /// `up`, `down`, or `unknown` when nobody has looked for a while.
+    status: &'static str,
+    /// Which one it is: `server`, `cluster`, `embedded`, `aws`, `disk`, `memory`, `redis`.
+    kind: &'static str,
+    /// Of those who call it, where they have one: `closed`, `open`, `half_open` or `down`. Redis has that of the rate
+    /// limits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    circuit: Option<&'static str>,
+    /// Milliseconds that the last look took, or after which it was given up.
+    latency_ms: Option<f64>,
+    /// Seconds since then.
+    seen_s: Option<u64>,
+}
+
+/// A service's calls of what it depends on.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PoolHealth)]
+struct PoolView {
     /// `closed` (serving), `open`, `half_open` (being probed) or `down`.
     circuit: &'static str,
     /// Calls running and waiting.
@@ -75,7 +100,7 @@ struct Ready {
     reason: Option<&'static str>,
 }
 
-/// Every service and dependency with status and circuit. 503 when something that nothing stands in for is away.
+/// Every service with its calls, and every dependency with status, circuit and latency. 503 when something that nothing stands in for is away.
 #[utoipa::path(
     get, path = "/health", tag = "health",
     responses((status = 200, body = HealthView, description = "`ok` or `degraded`"), (status = 503, body = HealthView, description = "`down`"))
@@ -87,6 +112,7 @@ async fn health(State(state): State<AppState>) -> (StatusCode, axum::Json<Health
         Health::Down => (StatusCode::SERVICE_UNAVAILABLE, "down"),
     };
     let services = state.gateway.services().iter();
+    let dependencies = state.gateway.dependencies().iter();
     let view = HealthView {
         status: word,
         stage: stage(state.gateway.stage()),
@@ -96,8 +122,26 @@ async fn health(State(state): State<AppState>) -> (StatusCode, axum::Json<Health
         sessions: state.generation.live_sessions(),
         turns: state.generation.running_turns(),
         services: services.map(|service| (service.name, service_view(service))).collect(),
+        dependencies: dependencies.map(|one| (one.name(), dependency_view(one))).collect(),
     };
     (status, axum::Json(view))
+}
+
+fn dependency_view(dependency: &DependencyStatus) -> DependencyView {
+    let seen = dependency.last_look();
+    // To the hundredth: what is less is not worth reading.
+    let millis = |time: Duration| (time.as_secs_f64() * 100_000.0).round() / 100.0;
+    DependencyView {
+        status: dependency.answering().as_str(),
+        kind: dependency.kind(),
+        circuit: dependency.circuit().map(circuit),
+        latency_ms: seen.map(|(latency, _)| millis(latency)),
+        seen_s: seen.map(|(_, ago)| ago.as_secs()),
+    }
+}
+
+fn circuit(state: Option<Circuit>) -> &'static str {
+    state.map_or("down", Circuit::as_str)
 }
 
 const fn stage(stage: Stage) -> &'static str {
@@ -119,8 +163,8 @@ pub(super) fn service_view(service: &ServiceStatus) -> ServiceView {
         };
     }
     let dependencies = service.pools.iter().map(|pool| {
-        let view = DependencyView {
-            circuit: pool.circuit().map_or("down", |state| state.as_str()),
+        let view = PoolView {
+            circuit: circuit(pool.circuit()),
             in_flight: pool.admitted(),
             capacity: pool.capacity(),
         };

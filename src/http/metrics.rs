@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 
 use super::AppState;
 use crate::actors::circuit::State as Circuit;
+use crate::actors::dependencies::Answering;
 use crate::actors::status::Liveness;
 
 /// Renders what was counted, in Prometheus' text format.
@@ -56,6 +57,20 @@ fn gauges(state: &AppState, out: &mut String) {
     let help = "Age of the last news of other replicas' revocations.";
     let stale = [(String::new(), stale_for.as_secs_f64())];
     family(out, "whatif_revocations_stale_seconds", "gauge", help, stale);
+
+    let dependencies = state.gateway.dependencies();
+    let labels = |name: &str| format!("{{dependency=\"{name}\"}}");
+    let up = dependencies
+        .iter()
+        .map(|one| (labels(one.name()), f64::from(u8::from(one.answering() == Answering::Up))));
+    let help = "Whether the dependency answered when it was last looked at.";
+    family(out, "whatif_dependency_up", "gauge", help, up);
+    let latency = dependencies.iter().filter_map(|one| {
+        let (latency, _) = one.last_look()?;
+        Some((labels(one.name()), latency.as_secs_f64()))
+    });
+    let help = "Time of the last look at the dependency.";
+    family(out, "whatif_dependency_probe_seconds", "gauge", help, latency);
 
     let services = state.gateway.services();
     let up = services.iter().filter(|service| service.planned.is_none()).map(|service| {

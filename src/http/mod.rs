@@ -12,6 +12,7 @@ mod extract;
 mod health;
 mod idempotent;
 mod limit;
+mod logins;
 mod metrics;
 mod providers;
 mod request_id;
@@ -37,6 +38,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::actors::answers::AnswersHandle;
+use crate::actors::cache::CacheHandle;
 use crate::actors::gateway::GatewayHandle;
 use crate::actors::generation::GenerationHandle;
 use crate::actors::history::HistoryHandle;
@@ -60,6 +62,7 @@ pub struct Services {
     pub answers: AnswersHandle,
     pub gateway: GatewayHandle,
     pub limits: LimitsHandle,
+    pub cache: CacheHandle,
     pub metrics: MetricsPage,
     pub clock: Clock,
     pub config: Arc<Config>,
@@ -108,7 +111,7 @@ impl Service {
     /// The service's part of the API.
     fn routes(self) -> OpenApiRouter<AppState> {
         match self {
-            Service::User => auth::routes().merge(users::routes()),
+            Service::User => auth::routes().merge(users::routes()).merge(logins::routes()),
             Service::Generation => turns::routes()
                 .merge(events::routes())
                 .merge(providers::routes())

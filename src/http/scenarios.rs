@@ -101,7 +101,8 @@ struct SceneList {
     params(("Idempotency-Key" = Option<String>, Header, description = "The same key and body within 24 h get the first answer")),
     request_body = CreateBody,
     responses(
-        (status = 201, body = Created), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 409, body = ErrorBody),
+        (status = 201, body = Created), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 402, body = ErrorBody, description = "`budget_exhausted`"), (status = 409, body = ErrorBody),
         (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 422, body = ErrorBody), (status = 503, body = ErrorBody),
     )
 )]

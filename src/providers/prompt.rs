@@ -8,8 +8,9 @@ mod story;
 
 use std::fmt::Write;
 
-use self::story::story;
+use self::story::{recalled, story};
 use super::text::StoryRequest;
+use crate::domain::budget;
 use crate::domain::patch::Object;
 use crate::domain::scenario::{Length, Via};
 use crate::domain::turn_format::{CHOICES_MARKER, STATE_MARKER};
@@ -45,6 +46,14 @@ pub fn messages(request: &StoryRequest) -> Vec<Message> {
         messages[1].content.push_str(&choices_only());
     }
     messages
+}
+
+/// About how many tokens the messages for this request have.
+pub fn estimate_tokens(request: &StoryRequest) -> u64 {
+    /// What a vendor adds to frame a message.
+    const FRAME: u64 = 8;
+    let size = |message: &Message| FRAME + budget::estimate_tokens(&message.content);
+    messages(request).iter().map(size).sum()
 }
 
 /// The same for every scene of every scenario.
@@ -97,9 +106,12 @@ fn task(request: &StoryRequest) -> String {
 
     if !request.path.is_empty() {
         task.push_str("\nThe story so far:\n");
-        story(&mut task, &request.path);
+        story(&mut task, &request.path, &request.chapters);
     }
     let _ = writeln!(task, "\nWorld state now: {}", state(&request.state));
+    if let Some(cue) = request.via.text() {
+        recalled(&mut task, &request.path, cue);
+    }
     action(&mut task, request);
     if request.variation > 0 {
         let _ = writeln!(
@@ -201,6 +213,7 @@ mod tests {
                 seed: 7,
             }),
             path: Arc::new(Vec::new()),
+            chapters: Arc::default(),
             state: Arc::new(Object::new()),
             via: Via::Prompt,
             variation: 0,

@@ -181,6 +181,7 @@ mod tests {
                 seed: 42,
             }),
             path: Arc::new(Vec::new()),
+            chapters: Arc::default(),
             state: Arc::new(Object::new()),
             via: Via::Prompt,
             variation: 0,

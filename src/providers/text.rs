@@ -3,6 +3,7 @@
 //! A provider streams raw text in the **turn format** ([`crate::domain::turn_format`]): the prose, then the choices,
 //! then a patch on the world state. Parsing it is the turn's business, not the provider's.
 
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use async_trait::async_trait;
 use futures::Stream;
 
 use crate::domain::patch::Object;
-use crate::domain::scenario::{Length, Usage, Via};
+use crate::domain::scenario::{Length, Scenario, Usage, Via};
 
 /// What stays the same for all turns of a scenario.
 #[derive(Debug, Clone)]
@@ -25,11 +26,49 @@ pub struct Brief {
     pub seed: u64,
 }
 
+impl Brief {
+    pub fn of(scenario: &Scenario) -> Self {
+        Self {
+            prompt: scenario.prompt.clone(),
+            genre: scenario.genre.clone(),
+            tone: scenario.tone.clone(),
+            length: scenario.length,
+            language: scenario.language.clone(),
+            seed: scenario.seed,
+        }
+    }
+}
+
+impl StoryRequest {
+    /// For a scenario's first scene.
+    pub fn first(brief: Brief) -> Self {
+        Self {
+            brief: Arc::new(brief),
+            path: Arc::default(),
+            chapters: Arc::default(),
+            state: Arc::default(),
+            via: Via::Prompt,
+            variation: 0,
+            shown: String::new(),
+            prose_done: false,
+            model: None,
+        }
+    }
+}
+
 /// An earlier scene on the way from the root to the one to be written.
 #[derive(Debug, Clone)]
 pub struct PastScene {
     pub via: Via,
     pub text: String,
+}
+
+/// Scenes on the way that were told in short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chapter {
+    /// Positions on the way from the root.
+    pub scenes: Range<usize>,
+    pub summary: String,
 }
 
 /// Everything a provider may use to write one scene.
@@ -38,6 +77,8 @@ pub struct StoryRequest {
     pub brief: Arc<Brief>,
     /// Root first; the last one is the parent. Empty for the first scene.
     pub path: Arc<Vec<PastScene>>,
+    /// Summaries of parts of the path, oldest first; there need not be any.
+    pub chapters: Arc<Vec<Chapter>>,
     /// The world state after the parent.
     pub state: Arc<Object>,
     /// What the reader did to get here.
@@ -66,6 +107,30 @@ pub enum EndReason {
     Complete,
     /// The model ran into its output limit.
     Length,
+}
+
+/// Micro-dollars for a million tokens; 0 where it is not known or nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Price {
+    pub input: u64,
+    /// Of the part of the input that came from the vendor's cache.
+    pub cached_input: u64,
+    pub output: u64,
+}
+
+impl Price {
+    /// In micro-dollars, rounded to the nearest; `cached` is the part of the input that came from the vendor's cache.
+    pub fn of(&self, usage: Usage, cached: u64) -> u64 {
+        let cached = cached.min(usage.input_tokens);
+        let parts = [
+            (usage.input_tokens - cached, self.input),
+            (cached, self.cached_input),
+            (usage.output_tokens, self.output),
+        ];
+        let millionths: u128 =
+            parts.iter().map(|&(tokens, price)| u128::from(tokens) * u128::from(price)).sum();
+        u64::try_from((millionths + 500_000) / 1_000_000).unwrap_or(u64::MAX)
+    }
 }
 
 /// Dropping it abandons the call.
@@ -143,6 +208,15 @@ pub trait TextProvider: Send + Sync + 'static {
     /// The model that will be used for a request which names none.
     fn model(&self) -> &str;
 
+    /// All models that a scenario may ask for, the usual one first; `*` stands for any.
+    fn models(&self) -> Vec<String> {
+        vec![self.model().to_owned()]
+    }
+
+    fn price(&self) -> Price {
+        Price::default()
+    }
+
     /// Whether a stream that goes on after `shown` text never repeats any of it, so that nothing need be trimmed.
     fn continues_exactly(&self) -> bool {
         false
@@ -154,4 +228,25 @@ pub trait TextProvider: Send + Sync + 'static {
 
     /// Cheap round trip that tells whether the vendor answers and takes the credentials.
     async fn probe(&self) -> Result<(), ProviderError>;
+
+    /// Most tokens that one call may write; `None`: calls are nobody's expense and are not counted.
+    fn max_output_tokens(&self) -> Option<u64> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cached_token_has_its_own_price() {
+        // 3 dollars, 30 cents and 15 dollars a million.
+        let price = Price { input: 3_000_000, cached_input: 300_000, output: 15_000_000 };
+        let usage = Usage { input_tokens: 2_000, output_tokens: 300 };
+        assert_eq!(price.of(usage, 0), 6_000 + 4_500);
+        assert_eq!(price.of(usage, 1_500), 1_500 + 450 + 4_500);
+        assert_eq!(price.of(usage, 9_999), 600 + 4_500, "no more is cached than there is");
+        assert_eq!(Price::default().of(usage, 0), 0);
+    }
 }

@@ -3,16 +3,20 @@
 //! Called by service workers and sessions only, never by `http`. A store writes what it is given: ids and times
 //! come from its caller. A lookup that finds nothing is `Ok(None)`.
 
+pub mod budget;
 pub mod bus;
+pub mod cache;
 pub mod dynamodb;
 pub mod embedded;
 pub mod idempotency;
 pub mod limits;
 pub mod log;
+pub mod login;
 pub mod postgres;
 pub mod redis;
 pub mod revocation;
 pub mod scenario;
+mod sql;
 pub mod sqlite;
 pub mod user;
 

@@ -171,6 +171,24 @@ pub trait UserStore: Send + Sync + 'static {
     /// Ends a login for good. `Ok(false)` if it is gone or was ended before.
     async fn revoke_login(&self, id: LoginId, now: Timestamp) -> Result<bool, StoreError>;
 
+    /// Up to `limit` of the user's logins that are good at `now`, the last used first.
+    async fn list_logins(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Login>, StoreError>;
+
+    /// Ends all logins of the user but `except`. Tells which of them have ended since `since`, by this call or before
+    /// it, so that a repeat after a lost answer tells them again.
+    async fn revoke_logins(
+        &self,
+        user: UserId,
+        except: Option<LoginId>,
+        now: Timestamp,
+        since: Timestamp,
+    ) -> Result<Vec<LoginId>, StoreError>;
+
     /// Forgets up to `limit` logins that expired before `before`; returns how many.
     async fn purge_logins(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
 

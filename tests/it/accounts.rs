@@ -14,9 +14,10 @@ use whatif::actors::user::{HashCost, Parts, ServerSecret, UserHandle, build};
 use whatif::clock::Clock;
 use whatif::config;
 use whatif::domain::ids::UserId;
+use whatif::domain::login::Client;
 use whatif::domain::user::{EmailKey, Grant, Registration};
 use whatif::error::{Code, ServiceError};
-use whatif::storage::embedded::LocalRevocations;
+use whatif::storage::embedded::{LocalLogins, LocalRevocations};
 use whatif::storage::sqlite::user::SqliteUserStore;
 use whatif::storage::user::UserStore;
 
@@ -44,11 +45,13 @@ async fn start_in(folder: TempDir, cost: HashCost) -> Fixture {
     let parts = Parts {
         store: Arc::new(store.clone()),
         revocations: Arc::new(LocalRevocations::default()),
+        logins: Arc::new(LocalLogins::default()),
         secret: ServerSecret::new(&SECRET.into()).unwrap(),
         cost,
         clock: Clock::starting_at(Timestamp::from_second(1_800_000_000).unwrap()),
     };
-    let (users, spec, status) = build(&auth, &config::Circuits::default(), parts);
+    let (users, spec, status) =
+        build(&auth, &config::Logins::default(), &config::Circuits::default(), parts);
     let excess = Excess::Contain { revive_after: Duration::from_secs(60) };
     let args = SupervisorArgs { name: "root", children: vec![spec], excess };
     let (root, _) = Actor::spawn(None, Supervisor, args).await.unwrap();
@@ -80,11 +83,11 @@ fn code<T: std::fmt::Debug>(outcome: &Result<T, ServiceError>) -> Code {
 
 impl Fixture {
     async fn registered(&self) -> Grant {
-        self.users.register(ada(), None).await.unwrap()
+        self.users.register(ada(), None, Client::default()).await.unwrap()
     }
 
     async fn refresh(&self, grant: &Grant) -> Result<Grant, ServiceError> {
-        self.users.refresh(&grant.tokens.refresh_token).await
+        self.users.refresh(&grant.tokens.refresh_token, Client::default()).await
     }
 }
 
@@ -101,7 +104,8 @@ async fn a_new_account_is_signed_in_and_can_sign_in_again() {
     let caller = fixture.users.verify(grant.tokens.access_token.expose_secret()).unwrap();
     assert_eq!((caller.user, caller.role), (grant.user.id, grant.user.role));
     assert_eq!(fixture.users.find(grant.user.id).await.unwrap(), Some(grant.user.clone()));
-    let again = fixture.users.login(" ada@EXAMPLE.org ", PASSWORD.into()).await.unwrap();
+    let again =
+        fixture.users.login(" ada@EXAMPLE.org ", PASSWORD.into(), Client::default()).await.unwrap();
     assert_eq!(again.user, grant.user);
     let second = fixture.users.verify(again.tokens.access_token.expose_secret()).unwrap();
     assert_ne!(second.login, caller.login, "each sign-in is a login of its own");
@@ -113,7 +117,7 @@ async fn every_bad_field_is_named_at_once() {
     let fixture = start().await;
     let bad =
         Registration { email: "ada".into(), password: "hunter2".into(), display_name: "\n".into() };
-    let error = fixture.users.register(bad, None).await.unwrap_err();
+    let error = fixture.users.register(bad, None, Client::default()).await.unwrap_err();
     assert_eq!(error.code, Code::InvalidRequest);
     let fields: Vec<_> = error.details.iter().map(|detail| detail.field.as_str()).collect();
     assert_eq!(fields, ["email", "password", "display_name"]);
@@ -123,7 +127,8 @@ async fn every_bad_field_is_named_at_once() {
 async fn of_many_who_register_one_address_at_once_one_wins() {
     let fixture = start().await;
     let spellings = ["ada@example.org", "ADA@example.org", " Ada@Example.Org", "ada@EXAMPLE.ORG"];
-    let rush = spellings.map(|email| fixture.users.register(registration(email), None));
+    let rush =
+        spellings.map(|email| fixture.users.register(registration(email), None, Client::default()));
     let outcomes = futures::future::join_all(rush).await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
     for outcome in outcomes.iter().filter(|outcome| outcome.is_err()) {
@@ -135,14 +140,20 @@ async fn of_many_who_register_one_address_at_once_one_wins() {
 async fn a_repeat_with_the_reserved_id_signs_in_and_a_thief_of_it_does_not() {
     let fixture = start().await;
     let reserved = Some(UserId(Uuid::from_u128(7)));
-    let first = fixture.users.register(ada(), reserved).await.unwrap();
+    let first = fixture.users.register(ada(), reserved, Client::default()).await.unwrap();
     assert_eq!(Some(first.user.id), reserved);
-    let again = fixture.users.register(ada(), reserved).await.unwrap();
+    let again = fixture.users.register(ada(), reserved, Client::default()).await.unwrap();
     assert_eq!(again.user, first.user);
     assert!(fixture.refresh(&again).await.is_ok());
     let guess = Registration { password: "another password".into(), ..ada() };
-    assert_eq!(code(&fixture.users.register(guess, reserved).await), Code::Conflict);
-    let other = fixture.users.register(registration("other@example.org"), reserved).await;
+    assert_eq!(
+        code(&fixture.users.register(guess, reserved, Client::default()).await),
+        Code::Conflict
+    );
+    let other = fixture
+        .users
+        .register(registration("other@example.org"), reserved, Client::default())
+        .await;
     assert_eq!(code(&other), Code::Conflict, "the id belongs to someone else");
 }
 
@@ -161,7 +172,8 @@ async fn an_unknown_address_and_a_wrong_password_look_the_same() {
         (&far_too_long, PASSWORD),
         ("", ""),
     ] {
-        let error = fixture.users.login(email, password.into()).await.unwrap_err();
+        let error =
+            fixture.users.login(email, password.into(), Client::default()).await.unwrap_err();
         assert_eq!(error.code, Code::Unauthenticated);
         errors.push(error.to_string());
     }
@@ -175,7 +187,7 @@ async fn too_many_hashes_at_once_are_refused_at_once_and_the_rest_is_served() {
     let fixture = start().await;
     let rush = (0..WORKERS + QUEUE + 5).map(|number| {
         let new = registration(&format!("user{number}@example.org"));
-        fixture.users.register(new, None)
+        fixture.users.register(new, None, Client::default())
     });
     let outcomes = futures::future::join_all(rush).await;
     let (served, refused): (Vec<_>, Vec<_>) = outcomes.iter().partition(|outcome| outcome.is_ok());
@@ -219,7 +231,8 @@ async fn refreshes_at_the_same_time_agree() {
 async fn a_token_used_again_after_the_grace_ends_the_whole_login_and_no_other() {
     let fixture = start().await;
     let first = fixture.registered().await;
-    let elsewhere = fixture.users.login("ada@example.org", PASSWORD.into()).await.unwrap();
+    let elsewhere =
+        fixture.users.login("ada@example.org", PASSWORD.into(), Client::default()).await.unwrap();
     let second = fixture.refresh(&first).await.unwrap();
     advance(seconds(11)).await;
     assert_eq!(code(&fixture.refresh(&first).await), Code::InvalidToken);
@@ -245,7 +258,10 @@ async fn garbage_is_refused_and_ends_nothing() {
     let mut forged = text.to_owned();
     forged.replace_range(40..41, if &text[40..41] == "A" { "B" } else { "A" });
     for bad in ["", "x", &forged, &text.repeat(100)] {
-        assert_eq!(code(&fixture.users.refresh(&bad.into()).await), Code::InvalidToken);
+        assert_eq!(
+            code(&fixture.users.refresh(&bad.into(), Client::default()).await),
+            Code::InvalidToken
+        );
         fixture.users.logout(&bad.into()).await.unwrap();
     }
     assert!(fixture.refresh(&grant).await.is_ok());
@@ -255,7 +271,8 @@ async fn garbage_is_refused_and_ends_nothing() {
 async fn logout_ends_its_login_only_and_may_be_repeated() {
     let fixture = start().await;
     let grant = fixture.registered().await;
-    let elsewhere = fixture.users.login("ada@example.org", PASSWORD.into()).await.unwrap();
+    let elsewhere =
+        fixture.users.login("ada@example.org", PASSWORD.into(), Client::default()).await.unwrap();
     for _ in 0..2 {
         fixture.users.logout(&grant.tokens.refresh_token).await.unwrap();
         assert_eq!(code(&fixture.refresh(&grant).await), Code::InvalidToken);
@@ -287,12 +304,12 @@ async fn the_suspended_are_kept_out_and_come_back() {
     assert!(fixture.users.set_suspended(grant.user.id, true).await.unwrap());
     let login = |password: &str| {
         let password = SecretString::from(password);
-        async { fixture.users.login("ada@example.org", password).await }
+        async { fixture.users.login("ada@example.org", password, Client::default()).await }
     };
     assert_eq!(code(&login(PASSWORD).await), Code::InsufficientPermissions);
     assert_eq!(code(&login("a guess of it").await), Code::Unauthenticated, "no word to strangers");
     assert_eq!(code(&fixture.refresh(&grant).await), Code::InsufficientPermissions);
-    let repeat = fixture.users.register(ada(), Some(grant.user.id)).await;
+    let repeat = fixture.users.register(ada(), Some(grant.user.id), Client::default()).await;
     assert_eq!(code(&repeat), Code::InsufficientPermissions);
     assert!(fixture.users.find(grant.user.id).await.unwrap().unwrap().is_suspended());
     assert!(fixture.users.set_suspended(grant.user.id, false).await.unwrap());
@@ -306,11 +323,11 @@ async fn a_login_brings_the_hash_to_todays_costs() {
     stop_supervisor(fixture.root.clone(), seconds(5)).await;
     fixture.store.close().await;
     let dearer = start_in(fixture.folder, HashCost::new(16, 2, 1).unwrap()).await;
-    dearer.users.login("ada@example.org", PASSWORD.into()).await.unwrap();
+    dearer.users.login("ada@example.org", PASSWORD.into(), Client::default()).await.unwrap();
     let account = dearer.store.find_account(&EmailKey::new("ada@example.org")).await.unwrap();
     let hash = account.unwrap().credential.unwrap().hash;
     assert!(hash.contains("m=16,t=2,p=1"), "{hash}");
-    dearer.users.login("ada@example.org", PASSWORD.into()).await.unwrap();
+    dearer.users.login("ada@example.org", PASSWORD.into(), Client::default()).await.unwrap();
 }
 
 #[tokio::test]

@@ -65,6 +65,16 @@ impl Draft {
         }
     }
 
+    /// The text before an offset in UTF-16 code units.
+    pub fn before(&self, off: usize) -> &str {
+        let mut units = 0;
+        let end = self.text.char_indices().find(|(_, c)| {
+            units += c.len_utf16();
+            units > off
+        });
+        end.map_or(&self.text, |(at, _)| &self.text[..at])
+    }
+
     /// Applies an event of the draft's turn.
     pub fn apply(&mut self, event: &Event) {
         match event {

@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::budget::{self, BudgetHandle, UserUsage};
 use super::history::HistoryHandle;
 use super::status::ServiceStatus;
 use super::supervisor::ChildSpec;
@@ -40,6 +41,8 @@ use crate::domain::ids::{ScenarioId, TurnId, UserId};
 use crate::domain::scenario::Scenario;
 use crate::domain::turn::{Command, Request};
 use crate::error::{Code, ServiceError};
+use crate::providers::prompt;
+use crate::providers::text::{Brief, StoryRequest};
 use crate::storage::bus::ReplicaBus;
 use crate::storage::log::LogStore;
 
@@ -65,6 +68,7 @@ pub struct GenerationDeps {
     pub log: Arc<dyn LogStore>,
     pub history: HistoryHandle,
     pub texts: TextProviders,
+    pub budget: BudgetHandle,
     pub clock: Clock,
     pub config: config::Sessions,
     /// How long events of finished turns stay replayable.
@@ -84,6 +88,7 @@ pub struct Parts {
     pub bus: Option<Arc<dyn ReplicaBus>>,
     pub history: HistoryHandle,
     pub texts: TextProviders,
+    pub budget: budget::Parts,
     pub clock: Clock,
     pub config: config::Sessions,
     pub retention: Duration,
@@ -101,7 +106,8 @@ pub struct GenerationHandle {
 /// The generation service's row, the rows of the session shards, of the lease keeper and of the listener to other
 /// replicas, and the way to them.
 pub fn build(parts: Parts) -> (GenerationHandle, Vec<ChildSpec>, Arc<ServiceStatus>) {
-    let Parts { log, bus, history, texts, clock, config, retention, replica } = parts;
+    let Parts { log, bus, history, texts, budget, clock, config, retention, replica } = parts;
+    let (budget, budget_row, budget_view) = budget::build(budget, clock.clone());
     let shards = Shards::new(config.shards);
     let peers = bus.map(|bus| Arc::new(Peers::new(bus, replica.clone())));
     let following = Following::new(Arc::clone(&log), shards.clone());
@@ -109,6 +115,7 @@ pub fn build(parts: Parts) -> (GenerationHandle, Vec<ChildSpec>, Arc<ServiceStat
         log,
         history,
         texts,
+        budget,
         clock,
         retention,
         replica,
@@ -118,10 +125,11 @@ pub fn build(parts: Parts) -> (GenerationHandle, Vec<ChildSpec>, Arc<ServiceStat
         sessions: Arc::default(),
         config,
     });
-    let pools = deps.texts.iter().map(TextHandle::view).collect();
+    let pools = deps.texts.iter().map(TextHandle::view).chain([budget_view]).collect();
     let status = ServiceStatus::new("generation", pools);
-    let service =
-        ChildSpec::supervisor("generation", deps.texts.children()).status(Arc::clone(&status));
+    let mut children = deps.texts.children();
+    children.push(budget_row);
+    let service = ChildSpec::supervisor("generation", children).status(Arc::clone(&status));
     let keeper = lease::child(KeeperArgs {
         log: Arc::clone(&deps.log),
         leases: Arc::clone(&deps.leases),
@@ -140,7 +148,36 @@ pub fn build(parts: Parts) -> (GenerationHandle, Vec<ChildSpec>, Arc<ServiceStat
     (handle, rows, status)
 }
 
+impl GenerationDeps {
+    /// Whether a new scenario's first turn can be paid for.
+    ///
+    /// # Errors
+    /// `budget_exhausted`; `service_unavailable`, `timeout`.
+    async fn check_budget(&self, scenario: &Scenario) -> Result<(), ServiceError> {
+        let first = self.texts.candidates(scenario.provider.as_deref()).into_iter().next();
+        let Some(meter) = first.and_then(|text| text.meter) else { return Ok(()) };
+        let tokens = prompt::estimate_tokens(&StoryRequest::first(Brief::of(scenario)));
+        self.budget.check(scenario.id, scenario.owner, meter.most(tokens)).await
+    }
+}
+
 impl GenerationHandle {
+    /// What a user's turns have cost on each of the last `days` days.
+    ///
+    /// # Errors
+    /// `service_unavailable`, `timeout`.
+    pub async fn usage(&self, user: UserId, days: usize) -> Result<UserUsage, ServiceError> {
+        self.deps.budget.usage(user, days).await
+    }
+
+    /// Settles model calls that nobody has settled; returns how many. For a timer.
+    ///
+    /// # Errors
+    /// `service_unavailable`, `timeout`.
+    pub async fn sweep_budget(&self) -> Result<u64, ServiceError> {
+        self.deps.budget.sweep().await
+    }
+
     /// Stores a new scenario and begins its first turn. Again with the same id and owner is the same scenario.
     ///
     /// # Errors
@@ -148,6 +185,8 @@ impl GenerationHandle {
     pub async fn create(&self, scenario: Scenario, turn: TurnId) -> Result<TurnId, ServiceError> {
         let permit = self.admit()?;
         let (id, owner) = (scenario.id, scenario.owner);
+        // Before there is a scenario that nobody can tell.
+        self.deps.check_budget(&scenario).await?;
         match self.deps.history.create(scenario).await {
             Ok(()) => {}
             Err(error) if error.code == Code::Conflict => {

@@ -11,9 +11,11 @@ use crate::actors::pool::{
     self, Failure, PoolHandle, PoolSpec, PoolView, Reply, Trip, TripKind, Work,
 };
 use crate::actors::supervisor::{ChildSpec, Intensity};
+use crate::domain::budget::Amount;
+use crate::domain::scenario::Usage;
 use crate::error::{Code, ServiceError};
 use crate::providers::text::{
-    ProviderError, ProviderErrorKind, StoryRequest, TextProvider, TextStream,
+    Price, ProviderError, ProviderErrorKind, StoryRequest, TextProvider, TextStream,
 };
 
 /// Most streams of one provider that are being opened at the same moment; once open they need no worker.
@@ -37,7 +39,29 @@ pub struct TextHandle {
     pub model: String,
     /// Its continuation never repeats what was shown.
     pub exact: bool,
+    /// Present if its calls cost something.
+    pub meter: Option<Meter>,
     pool: PoolHandle<OpenWork>,
+}
+
+/// What a provider's calls cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Meter {
+    price: Price,
+    max_output: u64,
+}
+
+impl Meter {
+    /// The most that a call may come to which is sent so many tokens.
+    pub fn most(&self, input_tokens: u64) -> Amount {
+        self.amount(Usage { input_tokens, output_tokens: self.max_output })
+    }
+
+    /// What a call came to.
+    pub fn amount(&self, usage: Usage) -> Amount {
+        let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
+        Amount { tokens, micros: self.price.of(usage, 0) }
+    }
 }
 
 impl TextProviders {
@@ -81,6 +105,8 @@ impl TextHandle {
         let TextSpec { provider, concurrency, open_deadline } = spec;
         let (name, model) = (provider.name().to_owned(), provider.model().to_owned());
         let exact = provider.continues_exactly();
+        let price = provider.price();
+        let meter = provider.max_output_tokens().map(|max_output| Meter { price, max_output });
         let spec = PoolSpec {
             name: pool_name(&name),
             workers: concurrency.min(MAX_OPENERS),
@@ -89,7 +115,7 @@ impl TextHandle {
             panics: Intensity::new(5, Duration::from_secs(10)),
             circuit: circuit.clone(),
         };
-        Self { name, model, exact, pool: PoolHandle::new(spec, OpenWork { provider }) }
+        Self { name, model, exact, meter, pool: PoolHandle::new(spec, OpenWork { provider }) }
     }
 
     /// `None` while the generation service is down.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
+use super::logins::Logins;
 use super::refresh::{Presented, RefreshTokens, Verdict, hash, judge};
 use super::revocations::Revocations;
 use crate::actors::pool::{Failure, Reply, Trip, Work};
@@ -23,7 +24,10 @@ pub(super) enum Job {
     SetCredential(UserId, Credential, Timestamp, Reply<bool>),
     CreateLogin(Box<Login>, Reply<()>),
     Exchange(Exchange, Reply<Exchanged>),
-    EndLogin(LoginId, Timestamp, Reply<bool>),
+    /// The user's logins that are good at that time, as many at most.
+    ListLogins(UserId, Timestamp, usize, Reply<Vec<Login>>),
+    EndLogin(Ending, Reply<Option<UserId>>),
+    EndLogins(EndingAll, Reply<Vec<LoginId>>),
     Suspend(UserId, Option<Timestamp>, Timestamp, Reply<bool>),
     Purge(Timestamp, usize, Reply<u64>),
 }
@@ -46,13 +50,31 @@ pub(super) struct Exchange {
 #[derive(Debug)]
 pub(super) struct Exchanged {
     pub user: User,
+    /// As it is after the exchange, but for its tokens.
+    pub login: Login,
     pub token: SecretString,
+}
+
+/// A login to be ended; one of another user than `owner` is none.
+pub(super) struct Ending {
+    pub login: LoginId,
+    pub owner: Option<UserId>,
+    pub now: Timestamp,
+}
+
+/// All logins of a user to be ended but `except`. What has ended since `since` is told.
+pub(super) struct EndingAll {
+    pub user: UserId,
+    pub except: Option<LoginId>,
+    pub now: Timestamp,
+    pub since: Timestamp,
 }
 
 pub(super) struct Accounts {
     pub store: Arc<dyn UserStore>,
     pub tokens: RefreshTokens,
     pub revocations: Revocations,
+    pub logins: Logins,
 }
 
 impl Work for Accounts {
@@ -70,7 +92,13 @@ impl Work for Accounts {
             }
             Job::CreateLogin(login, reply) => reply.answer(store.create_login(&login).await),
             Job::Exchange(exchange, reply) => reply.answer(self.exchange(&exchange).await),
-            Job::EndLogin(login, now, reply) => reply.answer(store.revoke_login(login, now).await),
+            Job::ListLogins(user, now, most, reply) => {
+                reply.answer(store.list_logins(user, now, most).await)
+            }
+            Job::EndLogin(ending, reply) => reply.answer(self.end(&ending).await),
+            Job::EndLogins(EndingAll { user, except, now, since }, reply) => {
+                reply.answer(store.revoke_logins(user, except, now, since).await)
+            }
             Job::Suspend(user, since, now, reply) => {
                 reply.answer(store.set_suspension(user, since, now).await)
             }
@@ -100,6 +128,16 @@ impl Accounts {
         }
     }
 
+    /// Whose login it was, ended now or before.
+    async fn end(&self, ending: &Ending) -> Result<Option<UserId>, StoreError> {
+        let found = self.store.find_login(ending.login).await?.map(|(login, _)| login.user);
+        let owner = found.filter(|user| ending.owner.is_none_or(|owner| owner == *user));
+        if owner.is_some() {
+            self.store.revoke_login(ending.login, ending.now).await?;
+        }
+        Ok(owner)
+    }
+
     async fn exchange(&self, exchange: &Exchange) -> Result<Exchanged, Failure> {
         let Exchange { presented, now, .. } = exchange;
         // Whoever loses the race for the exchange finds, the second time, that the token was just exchanged.
@@ -111,6 +149,7 @@ impl Accounts {
                 Verdict::Reused => {
                     self.store.revoke_login(login.id, *now).await?;
                     self.revocations.publish(Revocation::Ended(login.id)).await;
+                    self.logins.ended(user.id, login.id).await;
                     tracing::warn!(
                         user = %user.id,
                         login = %login.id.0,
@@ -124,7 +163,7 @@ impl Accounts {
                         tracing::error!(login = %login.id.0, "a sealed successor cannot be opened");
                         ServiceError::internal()
                     })?;
-                    return Ok(Exchanged { user, token });
+                    return Ok(Exchanged { user, login, token });
                 }
                 Verdict::Exchange => {
                     let token = self.tokens.mint(login.id);
@@ -139,7 +178,9 @@ impl Accounts {
                         expires_at: exchange.expires_at,
                     };
                     if self.store.rotate_login(&rotation).await? {
-                        return Ok(Exchanged { user, token });
+                        let expires_at = exchange.expires_at;
+                        let login = Login { last_used_at: *now, expires_at, ..login };
+                        return Ok(Exchanged { user, login, token });
                     }
                 }
             }

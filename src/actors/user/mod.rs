@@ -2,14 +2,19 @@
 //!
 //! [`UserHandle`] is all that others see. Two pools do the work: `user.database` (`accounts.rs`) and `user.hashing`
 //! (`hashing.rs`), so that a rush of logins keeps nobody from refreshing. Access tokens (`tokens.rs`) are checked
-//! without either, against the revocations that every replica holds (`revocations.rs`). Ids and times are made here; nothing here knows of HTTP, and no secret is ever logged.
+//! without either, against the revocations that every replica holds (`revocations.rs`). What a login looks like to its
+//! user - device, address, last use - is kept beside (`logins.rs`, `sessions.rs`). Ids and times are made here; nothing
+//! here knows of HTTP, and no secret is ever logged.
 
 mod accounts;
 mod hashing;
+mod logins;
+mod logins_keeper;
 mod refresh;
 mod revocations;
 mod rules;
 mod secret;
+mod sessions;
 mod tokens;
 
 use std::sync::Arc;
@@ -21,8 +26,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::accounts::{Accounts, Exchange, Exchanged, Job as AccountJob, Opened};
 use self::hashing::{Hashing, Job as HashJob, Match};
+use self::logins::Logins;
 use self::refresh::RefreshTokens;
 use self::revocations::Revocations;
+use self::sessions::session;
 use super::circuit::Policy;
 use super::pool::{self, PoolHandle, PoolSpec};
 use super::status::ServiceStatus;
@@ -30,14 +37,17 @@ use super::supervisor::{ChildSpec, Intensity};
 use crate::clock::Clock;
 use crate::config;
 use crate::domain::ids::UserId;
+use crate::domain::login::Client;
 use crate::domain::user::{Caller, EmailKey, Grant, LoginId, Registration, Role, Tokens, User};
 use crate::error::{Code, ServiceError};
+use crate::storage::login::LoginStore;
 use crate::storage::revocation::{Revocation, RevocationStore};
 use crate::storage::user::{Credential, Login, UserStore};
 
 pub use self::hashing::{HashCost, InvalidCost};
 pub use self::revocations::{Standing, Watch};
 pub use self::secret::{MIN_SECRET_BYTES, SecretError, ServerSecret};
+pub use self::sessions::LoginList;
 pub use self::tokens::TokenIssuer;
 
 const DATABASE_WORKERS: usize = 8;
@@ -57,6 +67,7 @@ const PURGE_AFTER: Duration = Duration::from_secs(24 * 3600);
 pub struct Parts {
     pub store: Arc<dyn UserStore>,
     pub revocations: Arc<dyn RevocationStore>,
+    pub logins: Arc<dyn LoginStore>,
     pub secret: ServerSecret,
     /// [`HashCost::default`], except in tests.
     pub cost: HashCost,
@@ -71,6 +82,7 @@ pub struct UserHandle {
     issuer: Arc<TokenIssuer>,
     refresh_tokens: RefreshTokens,
     revocations: Revocations,
+    logins: Logins,
     refresh_ttl: Duration,
     clock: Clock,
 }
@@ -78,12 +90,14 @@ pub struct UserHandle {
 /// The service's handle, its place in the tree and its state.
 pub fn build(
     auth: &config::Auth,
+    logins: &config::Logins,
     circuits: &config::Circuits,
     parts: Parts,
 ) -> (UserHandle, ChildSpec, Arc<ServiceStatus>) {
     let circuit = Policy::from(circuits);
     let refresh_tokens = RefreshTokens::new(&parts.secret);
     let revocations = Revocations::new(parts.revocations, auth.access_ttl);
+    let logins = Logins::new(parts.logins, logins.clone(), parts.clock.clone());
     let database = PoolHandle::new(
         PoolSpec {
             name: "user.database",
@@ -97,6 +111,7 @@ pub fn build(
             store: parts.store,
             tokens: refresh_tokens.clone(),
             revocations: revocations.clone(),
+            logins: logins.clone(),
         },
     );
     let hashing = PoolHandle::new(
@@ -111,8 +126,12 @@ pub fn build(
         Hashing::new(parts.cost),
     );
     let status = ServiceStatus::new("user", vec![database.view(), hashing.view()]);
-    let keeper = revocations::child(&revocations);
-    let children = vec![pool::child(&database), pool::child(&hashing), keeper];
+    let children = vec![
+        pool::child(&database),
+        pool::child(&hashing),
+        revocations::child(&revocations),
+        logins_keeper::child(&logins),
+    ];
     let spec = ChildSpec::supervisor("user", children).status(Arc::clone(&status));
     let issuer = TokenIssuer::new(&parts.secret, auth.access_ttl, parts.clock.clone());
     let handle = UserHandle {
@@ -121,6 +140,7 @@ pub fn build(
         issuer: Arc::new(issuer),
         refresh_tokens,
         revocations,
+        logins,
         refresh_ttl: auth.refresh_ttl,
         clock: parts.clock,
     };
@@ -138,6 +158,7 @@ impl UserHandle {
         &self,
         registration: Registration,
         reserved: Option<UserId>,
+        client: Client,
     ) -> Result<Grant, ServiceError> {
         let new = rules::check(registration)?;
         let credential = self.hash(new.password.clone()).await?;
@@ -154,13 +175,13 @@ impl UserHandle {
         let boxed = Box::new(user.clone());
         let open = |reply| AccountJob::Open(boxed, credential, reply);
         match self.database.call(open).await? {
-            Opened::New => self.sign_in(user).await,
+            Opened::New => self.sign_in(user, client).await,
             Opened::Earlier(account) => {
                 let (held, user) = (account.credential, account.user);
                 match self.check(new.password, held).await? {
                     Match::Wrong => Err(accounts::taken()),
                     Match::Right { .. } if user.is_suspended() => Err(accounts::suspended()),
-                    Match::Right { .. } => self.sign_in(user).await,
+                    Match::Right { .. } => self.sign_in(user, client).await,
                 }
             }
         }
@@ -171,7 +192,12 @@ impl UserHandle {
     /// # Errors
     /// `unauthenticated`; `insufficient_permissions` while the account is suspended (told only to who knows the
     /// password); `service_unavailable` at once when too many wait for a hash.
-    pub async fn login(&self, email: &str, password: SecretString) -> Result<Grant, ServiceError> {
+    pub async fn login(
+        &self,
+        email: &str,
+        password: SecretString,
+        client: Client,
+    ) -> Result<Grant, ServiceError> {
         // Nobody can have registered these, and nothing is hashed at any length a stranger likes.
         let possible = email.len() <= rules::MAX_EMAIL_BYTES + 64
             && password.expose_secret().len() <= rules::MAX_PASSWORD_BYTES;
@@ -192,7 +218,7 @@ impl UserHandle {
                 if outdated {
                     self.renew_credential(user.id, password).await;
                 }
-                self.sign_in(user).await
+                self.sign_in(user, client).await
             }
             _ => Err(ServiceError::new(
                 Code::Unauthenticated,
@@ -206,30 +232,20 @@ impl UserHandle {
     ///
     /// # Errors
     /// `invalid_token`; `insufficient_permissions` while the account is suspended.
-    pub async fn refresh(&self, token: &SecretString) -> Result<Grant, ServiceError> {
+    pub async fn refresh(
+        &self,
+        token: &SecretString,
+        client: Client,
+    ) -> Result<Grant, ServiceError> {
         let unknown = || ServiceError::new(Code::InvalidToken, "the refresh token is not valid");
         let presented = self.refresh_tokens.recognise(token).ok_or_else(unknown)?;
-        let login = presented.login;
         let now = self.now();
         let exchange = Exchange { presented, now, expires_at: self.expiry(now) };
-        let Exchanged { user, token } =
+        let Exchanged { user, login, token } =
             self.database.call(|reply| AccountJob::Exchange(exchange, reply)).await?;
-        Ok(self.grant(user, login, token))
-    }
-
-    /// Ends the login that the refresh token belongs to, and with it the access tokens already given out: here at
-    /// once, on other replicas within two seconds. A token that belongs to none is no error.
-    ///
-    /// # Errors
-    /// `service_unavailable`, `timeout`.
-    pub async fn logout(&self, token: &SecretString) -> Result<(), ServiceError> {
-        let Some(presented) = self.refresh_tokens.recognise(token) else { return Ok(()) };
-        let now = self.now();
-        let end = |reply| AccountJob::EndLogin(presented.login, now, reply);
-        self.database.call(end).await?;
-        // Also when it had ended before: that may not have been told.
-        self.revocations.publish(Revocation::Ended(presented.login)).await;
-        Ok(())
+        // Perhaps it is another device by now, and perhaps the store has forgotten about the login.
+        self.logins.begun(session(&login, client, now));
+        Ok(self.grant(user, login.id, token))
     }
 
     /// The user, suspended or not.
@@ -257,7 +273,10 @@ impl UserHandle {
     pub fn verify(&self, token: &str) -> Result<Caller, ServiceError> {
         let caller = self.issuer.verify(token)?;
         match self.revocations.standing(&caller) {
-            Standing::Good => Ok(caller),
+            Standing::Good => {
+                self.logins.used(&caller);
+                Ok(caller)
+            }
             Standing::Ended => Err(accounts::over()),
             Standing::Suspended => Err(accounts::suspended()),
         }
@@ -303,7 +322,7 @@ impl UserHandle {
         self.database.call(|reply| AccountJob::Purge(before, PURGE_BATCH, reply)).await
     }
 
-    async fn sign_in(&self, user: User) -> Result<Grant, ServiceError> {
+    async fn sign_in(&self, user: User, client: Client) -> Result<Grant, ServiceError> {
         let now = self.now();
         let id = LoginId::new(now);
         let token = self.refresh_tokens.mint(id);
@@ -317,7 +336,9 @@ impl UserHandle {
             expires_at: self.expiry(now),
             revoked_at: None,
         });
+        let begun = session(&login, client, now);
         self.database.call(|reply| AccountJob::CreateLogin(login, reply)).await?;
+        self.logins.begun(begun);
         Ok(self.grant(user, id, token))
     }
 

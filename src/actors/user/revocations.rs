@@ -165,18 +165,23 @@ impl Revocations {
     /// Honoured here from now on, and by all replicas as soon as they have read of it. Never fails: what cannot be
     /// published yet is published later.
     pub async fn publish(&self, revocation: Revocation) {
-        self.apply([revocation]);
-        let full = {
-            let mut unsent = self.unsent();
-            let full = unsent.len() >= MAX_UNSENT;
-            if !full {
-                unsent.push_back((revocation, Instant::now() + self.0.keep));
-            }
-            full
-        };
-        if full {
-            tracing::error!("too many revocations wait to be published: one is lost");
+        self.publish_all(&[revocation]).await;
+    }
+
+    /// As [`Self::publish`]: together they are waited for no longer than one.
+    pub async fn publish_all(&self, revocations: &[Revocation]) {
+        if revocations.is_empty() {
             return;
+        }
+        self.apply(revocations.iter().copied());
+        let lost = {
+            let mut unsent = self.unsent();
+            let (until, room) = (Instant::now() + self.0.keep, MAX_UNSENT - unsent.len());
+            unsent.extend(revocations.iter().take(room).map(|revocation| (*revocation, until)));
+            revocations.len().saturating_sub(room)
+        };
+        if lost > 0 {
+            tracing::error!(lost, "too many revocations wait to be published: some are lost");
         }
         let published = timeout(PUBLISH_DEADLINE, async {
             let _reading = self.0.reading.lock().await;

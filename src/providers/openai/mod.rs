@@ -181,6 +181,10 @@ impl TextProvider for OpenAiProvider {
         &self.model
     }
 
+    fn max_output_tokens(&self) -> Option<u64> {
+        Some(self.max_output_tokens.into())
+    }
+
     async fn open(&self, request: StoryRequest) -> Result<TextStream, ProviderError> {
         let permit = self.admit().await?;
         let model = request.model.as_deref().unwrap_or(&self.model);

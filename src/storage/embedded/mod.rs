@@ -4,15 +4,19 @@
 //! leases that these stores grant are leases between holders inside this process and are judged by its clock alone.
 
 mod bells;
+mod cache;
 mod disk_log;
 mod lease;
 mod limits;
+mod login;
 mod memory_bus;
 mod memory_log;
 mod revocation;
 
+pub use cache::LocalCache;
 pub use disk_log::{DiskLog, OpenError};
 pub use limits::LocalRateLimiter;
+pub use login::LocalLogins;
 pub use memory_bus::MemoryBus;
 pub use memory_log::MemoryLog;
 pub use revocation::LocalRevocations;

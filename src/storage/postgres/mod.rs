@@ -1,9 +1,11 @@
-//! PostgreSQL back ends (sqlx): accounts, and answers kept by idempotency key, shared by all replicas.
+//! PostgreSQL back ends (sqlx): accounts, answers kept by idempotency key and what model calls cost, shared by all
+//! replicas.
 //!
 //! `pool.rs` opens connections and `session.rs` runs operations on them, with limits and retries; `error.rs` says what
 //! a failure means; `migrate.rs` brings the schema up; `replica.rs` and `ledger.rs` decide which reads a replica of
 //! the database may serve. The stores hold the statements. Built by `boot` only.
 
+pub mod budget;
 mod error;
 pub mod idempotency;
 mod ledger;
@@ -16,6 +18,7 @@ pub mod user;
 
 use std::sync::Arc;
 
+use self::budget::PostgresBudgetStore;
 use self::idempotency::PostgresAnswerStore;
 use self::pool::{Pool, Role};
 use self::replica::Replica;
@@ -59,6 +62,10 @@ impl Postgres {
 
     pub fn answers(&self) -> PostgresAnswerStore {
         PostgresAnswerStore::new(self.primary.clone())
+    }
+
+    pub fn budget(&self) -> PostgresBudgetStore {
+        PostgresBudgetStore::new(self.primary.clone())
     }
 
     /// Finishes what runs and closes every connection. Further calls fail.

@@ -82,6 +82,14 @@ impl Pool {
     ) -> Result<Option<R>, StoreError> {
         self.run(Repeat::Safe, || async { self.session().await?.find(query()).await }).await
     }
+
+    /// All rows. Reads may always be repeated.
+    pub async fn list<'q, R: for<'r> FromRow<'r, PgRow> + Send + Unpin>(
+        &self,
+        query: impl Fn() -> Lookup<'q, R> + Send + Sync,
+    ) -> Result<Vec<R>, StoreError> {
+        self.run(Repeat::Safe, || async { self.session().await?.list(query()).await }).await
+    }
 }
 
 pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
@@ -111,6 +119,14 @@ impl Session {
         query: Lookup<'_, R>,
     ) -> Result<Option<R>, sqlx::Error> {
         let outcome = query.fetch_optional(self.begin_work()).await;
+        self.end_work(outcome)
+    }
+
+    pub async fn list<R: for<'r> FromRow<'r, PgRow> + Send + Unpin>(
+        &mut self,
+        query: Lookup<'_, R>,
+    ) -> Result<Vec<R>, sqlx::Error> {
+        let outcome = query.fetch_all(self.begin_work()).await;
         self.end_work(outcome)
     }
 

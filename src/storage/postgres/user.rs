@@ -332,6 +332,58 @@ impl UserStore for PostgresUserStore {
         Ok(self.primary.execute(Repeat::Unsafe, statement).await? > 0)
     }
 
+    async fn list_logins(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        most: usize,
+    ) -> Result<Vec<Login>, StoreError> {
+        let rows = self
+            .primary
+            .run(Repeat::Safe, || async {
+                let query = query_as::<_, LoginRow>(
+                    "SELECT l.id AS login_id, l.current_hash, l.previous_hash, l.rotated_at,
+                         l.successor, l.created_at AS login_created_at, l.last_used_at,
+                         l.expires_at, l.revoked_at, u.id, u.email, u.display_name, u.role,
+                         u.suspended_at, u.created_at, u.updated_at
+                     FROM logins l JOIN users u ON u.id = l.user_id
+                     WHERE l.user_id = $1 AND l.revoked_at IS NULL AND l.expires_at > $2
+                     ORDER BY l.last_used_at DESC, l.id DESC LIMIT $3",
+                );
+                let query = query.bind(user.0).bind(Time(now)).bind(limit(most));
+                self.primary.session().await?.list(query).await
+            })
+            .await?;
+        rows.into_iter().map(|row| <(Login, User)>::try_from(row).map(|(login, _)| login)).collect()
+    }
+
+    async fn revoke_logins(
+        &self,
+        user: UserId,
+        except: Option<LoginId>,
+        now: Timestamp,
+        since: Timestamp,
+    ) -> Result<Vec<LoginId>, StoreError> {
+        let except = except.map(|login| login.0);
+        let ended: Vec<(Uuid,)> = self
+            .primary
+            .run(Repeat::Safe, || async {
+                let mut session = self.primary.session().await?;
+                let revoke = query(
+                    "UPDATE logins SET revoked_at = $3
+                     WHERE user_id = $1 AND revoked_at IS NULL AND ($2::uuid IS NULL OR id <> $2)",
+                );
+                session.execute(revoke.bind(user.0).bind(except).bind(Time(now))).await?;
+                let list = query_as(
+                    "SELECT id FROM logins
+                     WHERE user_id = $1 AND revoked_at >= $3 AND ($2::uuid IS NULL OR id <> $2)",
+                );
+                session.list(list.bind(user.0).bind(except).bind(Time(since))).await
+            })
+            .await?;
+        Ok(ended.into_iter().map(|(login,)| LoginId(login)).collect())
+    }
+
     async fn purge_logins(&self, before: Timestamp, most: usize) -> Result<u64, StoreError> {
         // Replicas purge at the same time: each takes what no other has taken.
         let statement = || {

@@ -1,8 +1,10 @@
-//! SQLite back ends (sqlx): the embedded default for accounts and for answers kept by idempotency key.
+//! SQLite back ends (sqlx): the embedded default for accounts, for answers kept by idempotency key and for what model calls
+//! cost.
 //!
 //! One file per aggregate, so that the churn of one does not lock the other. This module opens files and turns
 //! errors, times and ids; the stores beside it hold the statements. Called by nobody else.
 
+pub mod budget;
 pub mod idempotency;
 pub mod user;
 

@@ -304,6 +304,57 @@ impl UserStore for SqliteUserStore {
         Ok(done.rows_affected() > 0)
     }
 
+    async fn list_logins(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        most: usize,
+    ) -> Result<Vec<Login>, StoreError> {
+        let query = sqlx::query_as::<_, LoginRow>(
+            "SELECT l.id AS login_id, l.current_hash, l.previous_hash, l.rotated_at, l.successor,
+                 l.created_at AS login_created_at, l.last_used_at, l.expires_at, l.revoked_at,
+                 u.id, u.email, u.display_name, u.role, u.suspended_at, u.created_at, u.updated_at
+             FROM logins l JOIN users u ON u.id = l.user_id
+             WHERE l.user_id = ?1 AND l.revoked_at IS NULL AND l.expires_at > ?2
+             ORDER BY l.last_used_at DESC, l.id DESC LIMIT ?3",
+        )
+        .bind(id(&user.0))
+        .bind(micros(now))
+        .bind(limit(most));
+        let rows = self.database.run(query.fetch_all(&self.database.pool)).await?;
+        rows.into_iter().map(|row| <(Login, User)>::try_from(row).map(|(login, _)| login)).collect()
+    }
+
+    async fn revoke_logins(
+        &self,
+        user: UserId,
+        except: Option<LoginId>,
+        now: Timestamp,
+        since: Timestamp,
+    ) -> Result<Vec<LoginId>, StoreError> {
+        let except = except.map(|login| login.0);
+        let revoke = sqlx::query(
+            "UPDATE logins SET revoked_at = ?3
+             WHERE user_id = ?1 AND revoked_at IS NULL AND (?2 IS NULL OR id <> ?2)",
+        )
+        .bind(id(&user.0))
+        .bind(except.as_ref().map(id))
+        .bind(micros(now));
+        let list = sqlx::query_scalar::<_, Vec<u8>>(
+            "SELECT id FROM logins
+             WHERE user_id = ?1 AND revoked_at >= ?3 AND (?2 IS NULL OR id <> ?2)",
+        )
+        .bind(id(&user.0))
+        .bind(except.as_ref().map(id))
+        .bind(micros(since));
+        let operation = async {
+            revoke.execute(&self.database.pool).await?;
+            list.fetch_all(&self.database.pool).await
+        };
+        let ended = self.database.run(operation).await?;
+        ended.iter().map(|login| Ok(LoginId(uuid(login, "logins.id")?))).collect()
+    }
+
     async fn purge_logins(&self, before: Timestamp, most: usize) -> Result<u64, StoreError> {
         let query = sqlx::query(
             "DELETE FROM logins WHERE id IN

@@ -16,6 +16,7 @@ pub async fn run(store: &dyn UserStore) {
     registration_race(store).await;
     logins(store).await;
     rotation_race(store).await;
+    logins_of_a_user(store).await;
     purge(store).await;
 }
 
@@ -172,6 +173,48 @@ async fn rotation_race(store: &dyn UserStore) {
     let (found, _) = store.find_login(held.id).await.unwrap().unwrap();
     assert_eq!(found.current, winner.to);
     assert_eq!(found.previous.as_ref(), Some(&winner.from));
+}
+
+async fn logins_of_a_user(store: &dyn UserStore) {
+    let (ada, bob) = (user(80, "ada80@example.org"), user(81, "bob81@example.org"));
+    assert!(store.list_logins(ada.id, at(0), 10).await.unwrap().is_empty());
+    assert!(store.revoke_logins(ada.id, None, at(0), at(-100)).await.unwrap().is_empty());
+    for owner in [&ada, &bob] {
+        store.create_user(owner, None).await.unwrap();
+    }
+    let used = |number: u128, last: i64| Login { last_used_at: at(last), ..login(number, &ada) };
+    let (first, second, third) = (used(80, 5), used(81, 7), used(82, 6));
+    let expired = Login { expires_at: at(50), ..used(83, 8) };
+    let ended = Login { revoked_at: Some(at(9)), ..used(84, 9) };
+    let long_ended = Login { revoked_at: Some(at(-500)), ..used(85, 9) };
+    let bobs = login(86, &bob);
+    for login in [&first, &second, &third, &expired, &ended, &long_ended, &bobs] {
+        store.create_login(login).await.unwrap();
+    }
+    let list = async |now, limit| store.list_logins(ada.id, now, limit).await.unwrap();
+    let good = [second.clone(), third.clone(), first.clone()];
+    assert_eq!(list(at(50), 10).await, good, "the last used first, as they were given");
+    assert_eq!(list(at(50), 2).await, good[..2]);
+    assert_eq!(list(at(49), 10).await[0], expired, "until it runs out");
+    assert!(list(at(100), 10).await.is_empty());
+
+    let revoke = async |except, now| {
+        let mut ended = store.revoke_logins(ada.id, except, now, at(0)).await.unwrap();
+        ended.sort();
+        ended
+    };
+    let all_others = [second.id, third.id, expired.id, ended.id];
+    // A repeat tells them again, and changes nothing.
+    for now in [at(20), at(21)] {
+        assert_eq!(revoke(Some(first.id), now).await, all_others);
+        assert_eq!(list(at(50), 10).await, std::slice::from_ref(&first));
+        let (found, _) = store.find_login(second.id).await.unwrap().unwrap();
+        assert_eq!(found, Login { revoked_at: Some(at(20)), ..second.clone() });
+    }
+    assert!(!store.rotate_login(&rotation(&third, 1, 2, 30)).await.unwrap(), "ended for good");
+    assert_eq!(revoke(None, at(30)).await.len(), 5);
+    assert!(list(at(50), 10).await.is_empty());
+    assert_eq!(store.list_logins(bob.id, at(50), 10).await.unwrap(), [bobs], "nobody else's");
 }
 
 async fn purge(store: &dyn UserStore) {

@@ -102,6 +102,10 @@ fn all() -> Vec<Operation> {
         body(token.clone(), operation("post", "/auth/refresh", false)),
         body(token, operation("post", "/auth/logout", false)),
         operation("get", "/users/me", true),
+        operation("get", "/users/me/usage", true),
+        operation("get", "/users/me/logins", true),
+        operation("delete", "/users/me/logins/{id}", true),
+        operation("delete", "/users/me/logins", true),
         operation("get", "/providers", true),
         body(json!({ "prompt": "What if?" }), operation("post", "/scenarios", true)),
         operation("get", "/scenarios", true),
@@ -148,6 +152,7 @@ async fn every_described_answer_is_given_for_real_and_no_other() {
     refusals(&app, &contract, &reader, &id).await;
     suspended(&app, &contract, &id).await;
     limited(&contract).await;
+    unpaid(&contract).await;
     overdue(&contract).await;
     unavailable(&app, &contract, &reader, &id).await;
     assert_eq!(contract.unseen(), BTreeSet::new(), "described, but never called");
@@ -155,16 +160,19 @@ async fn every_described_answer_is_given_for_real_and_no_other() {
 }
 
 async fn successes(app: &App, contract: &Contract, reader: &Reader, id: &str) {
-    let other = app.reader().await;
     let (doomed, _) = app.told(reader).await;
     for operation in all() {
-        let id = if operation.method == "delete" { &doomed } else { id };
+        let caller = caller(app, &operation, reader).await;
+        let id = match (operation.method, operation.path) {
+            ("delete", path) if path.starts_with("/users") => login_of(app, &caller).await,
+            ("delete", _) => doomed.clone(),
+            _ => id.to_owned(),
+        };
         // The stream does not end by itself, and the turn has to run: both follow.
         if operation.path.ends_with("/stop") || operation.path.ends_with("/events") {
             continue;
         }
-        let answer =
-            send(operation.request(app, &other_if_token(&operation, &other, reader), id)).await;
+        let answer = send(operation.request(app, &caller, &id)).await;
         let (method, path) = (operation.method, operation.path);
         let expected = match (method, path) {
             (_, "/auth/register") | ("post", "/scenarios") => 201,
@@ -181,9 +189,15 @@ async fn successes(app: &App, contract: &Contract, reader: &Reader, id: &str) {
     stopped(contract).await;
 }
 
-/// Refreshing and logging out use their token up.
-fn other_if_token(operation: &Operation, other: &Reader, reader: &Reader) -> Reader {
-    if operation.path.starts_with("/auth") { other.clone() } else { reader.clone() }
+/// Someone else where the operation uses a token up or ends the login that asks.
+async fn caller(app: &App, operation: &Operation, reader: &Reader) -> Reader {
+    let ends = operation.method == "delete" && operation.path.starts_with("/users");
+    if operation.path.starts_with("/auth") || ends { app.reader().await } else { reader.clone() }
+}
+
+async fn login_of(app: &App, reader: &Reader) -> String {
+    let list = app.call(reader, Method::GET, "/users/me/logins", None).await;
+    list.body["items"][0]["id"].as_str().unwrap().to_owned()
 }
 
 async fn stream(app: &App, contract: &Contract, reader: &Reader, id: &str) {
@@ -245,8 +259,13 @@ async fn refusals(app: &App, contract: &Contract, reader: &Reader, id: &str) {
     contract.expect("get", events, 422, &answer);
     let answer = send(get(&format!("/scenarios/{id}/events?after=0&after=1"))).await;
     contract.expect("get", events, 400, &answer);
+    contract.expect("get", "/users/me/usage", 422, &send(get("/users/me/usage?days=91")).await);
+    contract.expect("get", "/users/me/usage", 400, &send(get("/users/me/usage?days=x")).await);
     contract.expect("get", "/scenarios", 422, &send(get("/scenarios?limit=0")).await);
     contract.expect("get", "/scenarios", 400, &send(get("/scenarios?limit=x")).await);
+    let ending = app.request(Method::DELETE, "/users/me/logins?keep_current=x");
+    let answer = send(ending.bearer_auth(&reader.token)).await;
+    contract.expect("delete", "/users/me/logins", 400, &answer);
     let taken = json!({ "email": reader.email, "password": PASSWORD, "display_name": "B" });
     let answer = send(app.request(Method::POST, "/auth/register").json(&taken)).await;
     contract.expect("post", "/auth/register", 409, &answer);
@@ -311,6 +330,40 @@ async fn limited(contract: &Contract) {
         contract.expect(operation.method, operation.path, 429, &answer);
     }
     contract.expect("get", "/ws", 429, &send(app.request(Method::GET, "/ws")).await);
+    app.stop().await;
+}
+
+/// No money, and a model that costs some.
+async fn unpaid(contract: &Contract) {
+    let mut app = App::start_with(|config| {
+        config.providers.openai.base_url = Some("http://127.0.0.1:1/v1/".into());
+        config.budget.user_tokens = Some(0);
+    })
+    .await;
+    let reader = app.reader().await;
+    let wish = json!({ "prompt": "What if?" });
+    let answer = app.call(&reader, Method::POST, "/scenarios", Some(&wish)).await;
+    contract.expect("post", "/scenarios", 402, &answer);
+    // The storyteller costs nothing.
+    let wish = json!({ "prompt": "What if?", "provider": "storyteller" });
+    let begun = app.call(&reader, Method::POST, "/scenarios", Some(&wish)).await;
+    assert_eq!(begun.status, 201, "{}", begun.text);
+    app.stop().await;
+    // One call's worth: it is used up by the time that the next one is asked for.
+    let mut app = App::start_with(|config| {
+        config.providers.openai.base_url = Some("http://127.0.0.1:1/v1/".into());
+        config.providers.openai.max_attempts = 1;
+        config.budget.scenario_tokens = Some(2_500);
+    })
+    .await;
+    let reader = app.reader().await;
+    let long = "What if Rome never fell? ".repeat(60);
+    let begun = app.scenario(&reader, long.trim()).await;
+    app.until_idle().await;
+    let path = format!("/scenarios/{}/turns", begun["id"].as_str().unwrap());
+    let say = json!({ "kind": "say", "scene": "n1", "text": "go on ".repeat(300).trim() });
+    let answer = app.call(&reader, Method::POST, &path, Some(&say)).await;
+    contract.expect("post", "/scenarios/{id}/turns", 402, &answer);
     app.stop().await;
 }
 

@@ -14,7 +14,7 @@ async fn health_tells_of_every_service_and_dependency() {
     let services = body["services"].as_object().unwrap();
     for (name, dependencies) in [
         ("user", vec!["user.database", "user.hashing"]),
-        ("generation", vec!["text.storyteller"]),
+        ("generation", vec!["generation.budget", "text.storyteller"]),
         ("history", vec!["history.store"]),
     ] {
         let service = &services[name];
@@ -26,6 +26,24 @@ async fn health_tells_of_every_service_and_dependency() {
     for planned in ["sharing", "video", "social"] {
         assert_eq!(services[planned]["status"], "unavailable", "{planned}");
         assert!(services[planned]["message"].is_string());
+    }
+    let dependencies = body["dependencies"].as_object().unwrap();
+    let told: Vec<_> = dependencies
+        .iter()
+        .map(|(name, one)| (name.as_str(), one["kind"].as_str().unwrap(), one["circuit"].as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("dynamodb", "embedded", Some("closed")),
+            ("event_log", "disk", None),
+            ("sqlite", "embedded", Some("closed")),
+        ]
+    );
+    for (name, one) in dependencies {
+        assert_eq!(one["status"], "up", "{name}");
+        assert!(one["latency_ms"].as_f64().is_some_and(|latency| latency < 1_000.0), "{one}");
+        assert!(one["seen_s"].is_u64(), "{one}");
     }
     // Operators look at the root, too.
     let root = send(app.http.get(format!("{}/health", app.base))).await;

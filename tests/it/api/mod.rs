@@ -6,6 +6,7 @@ mod creating;
 mod errors;
 mod health;
 mod internal;
+mod logins;
 mod openapi;
 mod providers;
 mod scenarios;

@@ -46,6 +46,7 @@ fn request(model: &str) -> StoryRequest {
             seed: 1,
         }),
         path: Arc::new(Vec::new()),
+        chapters: Arc::default(),
         state: Arc::new(Object::new()),
         via: Via::Prompt,
         variation: 0,

@@ -156,7 +156,7 @@ async fn migrating_twice_is_migrating_once() {
         outputs.push(String::from_utf8(output.stdout).unwrap());
     }
     assert_eq!(outputs[0], outputs[1]);
-    assert_eq!(outputs[0].lines().filter(|line| line.ends_with("up to date")).count(), 4);
+    assert_eq!(outputs[0].lines().filter(|line| line.ends_with("up to date")).count(), 5);
     Server::start(folder.path(), 0, &[]).await.register("ada@example.org").await;
 }
 

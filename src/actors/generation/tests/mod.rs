@@ -2,6 +2,7 @@
 //! a paused clock. Only the vendor, the scenario store and the log's failures are scripted.
 
 mod commands;
+mod expenses;
 mod failover;
 mod faults;
 mod handover;
@@ -22,7 +23,7 @@ use ractor::{Actor, ActorCell, Message};
 use uuid::Uuid;
 
 use self::script::Script;
-use self::stores::{FaultyBus, FaultyLog, Scenes};
+use self::stores::{FaultyBus, FaultyLog, Ledger, Scenes};
 use super::*;
 use crate::actors::circuit::Policy;
 use crate::actors::history;
@@ -44,6 +45,9 @@ struct World {
     log: Arc<FaultyLog>,
     bus: Arc<FaultyBus>,
     scenes: Arc<Scenes>,
+    ledger: Arc<Ledger>,
+    /// Of every replica started from now on.
+    budget: config::Budget,
     script: Arc<Script>,
     clock: Clock,
 }
@@ -73,6 +77,8 @@ impl World {
             log: Arc::default(),
             bus: Arc::default(),
             scenes: Arc::default(),
+            ledger: Arc::default(),
+            budget: config::Budget::default(),
             script: Arc::default(),
             clock: Clock::starting_at(NOW),
         }
@@ -116,6 +122,11 @@ impl World {
             bus: Some(Arc::clone(&self.bus) as _),
             history,
             texts: TextProviders::new(texts, &policy()),
+            budget: budget::Parts {
+                store: Arc::clone(&self.ledger) as _,
+                config: self.budget.clone(),
+                circuit: policy(),
+            },
             clock,
             config,
             retention: Duration::from_secs(3600),

@@ -68,12 +68,12 @@ async fn too_many_failures_leave_the_service_down_and_the_process_alive() {
     let a = world.replica("a").await;
     let (id, turn) = world.begin(&a).await;
     for _ in 0..8 {
-        // The first one that starts is the service's supervisor.
+        // The service's supervisor: over two providers and the budget.
         let services = a.root.get_children();
         let service = services.iter().find(|cell| {
             let pools = cell.get_children().len();
             cell.is_message_type_of::<crate::actors::supervisor::SupervisorMsg>() == Some(true)
-                && pools == 2
+                && pools == 3
         });
         if let Some(service) = service {
             service.kill();
@@ -100,7 +100,7 @@ async fn a_turn_that_needs_a_provider_waits_for_the_service_to_come_back() {
         let supervisors = a.actors::<crate::actors::supervisor::SupervisorMsg>();
         let service = supervisors
             .iter()
-            .find(|cell| cell.get_id() != a.root.get_id() && cell.get_children().len() == 2);
+            .find(|cell| cell.get_id() != a.root.get_id() && cell.get_children().len() == 3);
         service.into_iter().for_each(ActorCell::kill);
         pause(700).await;
     }

@@ -10,7 +10,8 @@ use futures::stream;
 
 use crate::domain::scenario::Usage;
 use crate::providers::text::{
-    EndReason, ProviderError, ProviderErrorKind, StoryRequest, TextChunk, TextProvider, TextStream,
+    EndReason, Price, ProviderError, ProviderErrorKind, StoryRequest, TextChunk, TextProvider,
+    TextStream,
 };
 
 pub const NAME: &str = "scripted";
@@ -20,6 +21,9 @@ pub const PROSE: &str = "The 𝄞 of the gates rang out. Rome, they said, had ne
 const TAIL: &str = "\n<<<CHOICES>>>\n1. Wake the city | loud\n2. Let it sleep\n<<<STATE>>>\n\
                     {\"rome\":{\"asleep\":true},\"year\":1204}";
 pub const USAGE: Usage = Usage { input_tokens: 11, output_tokens: 47 };
+/// 1 micro-dollar for a token sent, 2 for one written.
+pub const PRICE: Price = Price { input: 1_000_000, cached_input: 1_000_000, output: 2_000_000 };
+pub const MAX_OUTPUT: u64 = 500;
 /// Calls opened at the same time.
 pub const WORKERS: usize = 16;
 /// Pause before each chunk.
@@ -113,6 +117,14 @@ impl TextProvider for Script {
 
     fn model(&self) -> &str {
         "model-1"
+    }
+
+    fn price(&self) -> Price {
+        PRICE
+    }
+
+    fn max_output_tokens(&self) -> Option<u64> {
+        Some(MAX_OUTPUT)
     }
 
     async fn open(&self, request: StoryRequest) -> Result<TextStream, ProviderError> {

@@ -10,9 +10,12 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use uuid::Uuid;
 
-use crate::domain::ids::{ScenarioId, SceneId, UserId};
+use crate::domain::budget::{Amount, Cap, Purse};
+use crate::domain::ids::{ScenarioId, SceneId, TurnId, UserId};
 use crate::domain::scenario::{Scenario, ScenarioChange, Scene};
+use crate::storage::budget::{BudgetStore, NewReservation, OpenReservation, Reserved, Taken};
 use crate::storage::bus::{BusError, ReplicaBus};
 use crate::storage::embedded::{MemoryBus, MemoryLog};
 use crate::storage::log::{
@@ -229,6 +232,92 @@ impl ReplicaBus for FaultyBus {
     }
 }
 
+/// What was spent on model calls.
+#[derive(Default)]
+pub struct Ledger {
+    taken: Mutex<HashMap<Purse, Taken>>,
+    open: Mutex<HashMap<Uuid, NewReservation>>,
+    pub fault: Switch,
+}
+
+impl Ledger {
+    pub fn of(&self, purse: Purse) -> Taken {
+        self.taken.lock().unwrap().get(&purse).copied().unwrap_or_default()
+    }
+
+    pub fn open(&self) -> usize {
+        self.open.lock().unwrap().len()
+    }
+
+    async fn up(&self) -> Result<(), StoreError> {
+        match self.fault.is_up().await {
+            true => Ok(()),
+            false => Err(StoreError::Unavailable("as the test says".into())),
+        }
+    }
+}
+
+#[async_trait]
+impl BudgetStore for Ledger {
+    async fn reserve(&self, reservation: &NewReservation) -> Result<Reserved, StoreError> {
+        self.up().await?;
+        let mut taken = self.taken.lock().unwrap();
+        let refuses = |(purse, cap): &&(Purse, Cap)| {
+            let taken = taken.get(purse).copied().unwrap_or_default();
+            !cap.allows(taken.all(), reservation.amount)
+        };
+        if let Some((purse, _)) = reservation.purses.iter().find(refuses) {
+            return Ok(Reserved::Exhausted(*purse));
+        }
+        for (purse, _) in &reservation.purses {
+            let taken = taken.entry(*purse).or_default();
+            taken.reserved = taken.reserved.plus(reservation.amount);
+        }
+        self.open.lock().unwrap().insert(reservation.id, reservation.clone());
+        Ok(Reserved::Granted)
+    }
+
+    async fn settle(&self, id: Uuid, spent: Amount) -> Result<bool, StoreError> {
+        self.up().await?;
+        let Some(settled) = self.open.lock().unwrap().remove(&id) else { return Ok(false) };
+        let mut taken = self.taken.lock().unwrap();
+        for (purse, _) in settled.purses {
+            let taken = taken.entry(purse).or_default();
+            taken.reserved = taken.reserved.minus(settled.amount);
+            taken.spent = taken.spent.plus(spent);
+        }
+        Ok(true)
+    }
+
+    async fn list_open(&self, turn: TurnId) -> Result<Vec<OpenReservation>, StoreError> {
+        self.up().await?;
+        let open = self.open.lock().unwrap();
+        let of_turn = open.values().filter(|reservation| reservation.turn == turn);
+        Ok(of_turn.map(|of| OpenReservation { id: of.id, amount: of.amount }).collect())
+    }
+
+    async fn list_due(
+        &self,
+        _now: Timestamp,
+        _limit: usize,
+    ) -> Result<Vec<OpenReservation>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn look(&self, purses: &[Purse]) -> Result<Vec<Taken>, StoreError> {
+        self.up().await?;
+        Ok(purses.iter().map(|purse| self.of(*purse)).collect())
+    }
+
+    async fn purge(&self, _now: Timestamp, _limit: usize) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.up().await
+    }
+}
+
 type Kept = (Scenario, BTreeMap<SceneId, Scene>);
 
 #[derive(Default)]
@@ -246,6 +335,10 @@ impl Scenes {
 
     pub fn count(&self, scenario: ScenarioId) -> usize {
         self.kept.lock().unwrap()[&scenario].1.len()
+    }
+
+    pub fn scenarios(&self) -> usize {
+        self.kept.lock().unwrap().len()
     }
 
     pub fn current(&self, scenario: ScenarioId) -> Option<SceneId> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::expense::Written;
 use super::pump::{Ended, Pump};
 use super::script::{Context, Running};
 use super::signals::Interruption;
@@ -19,7 +20,9 @@ use crate::domain::overlap::OverlapTrimmer;
 use crate::domain::scenario::Finish;
 use crate::domain::turn_format::TurnParser;
 use crate::error::{Code, ServiceError};
-use crate::providers::text::{EndReason, ProviderError, ProviderErrorKind, TextStream};
+use crate::providers::text::{
+    EndReason, ProviderError, ProviderErrorKind, StoryRequest, TextStream,
+};
 
 /// Longest that a turn waits for the last provider: it can be away only while its service is restarted.
 const LAST_PATIENCE: Duration = Duration::from_secs(45);
@@ -102,19 +105,37 @@ impl Running {
             if draft.is_whole() {
                 break;
             }
+            let request = self.request(draft, context, &text.name);
+            let expense = match self.reserve(draft, &text, &request).await {
+                Ok(expense) => expense,
+                Err(why) => {
+                    reason = why.to_owned();
+                    continue;
+                }
+            };
             self.name_author(draft, &text, &reason).await?;
             self.settle_choices(draft, &text).await?;
             let patience = if at + 1 == count { LAST_PATIENCE } else { Duration::ZERO };
-            let stream = match self.open(draft, context, &text, patience).await {
+            let stream = match self.open(request, &text, patience).await {
                 Opened::Stream(stream) => stream,
                 Opened::Refused(why) => {
+                    self.waive(expense).await;
                     reason = why;
                     continue;
                 }
-                Opened::Ended(told) => return Ok(told),
+                Opened::Ended(told) => {
+                    self.waive(expense).await;
+                    return Ok(told);
+                }
             };
             let (fresh, silent) = (draft.text_done, draft.units == 0);
+            let before = Written::by(draft);
             let ended = self.pump(draft, &text, stream).await?;
+            let said = match &ended {
+                Ended::Over { usage, .. } => Some(*usage),
+                _ => None,
+            };
+            self.settle(expense, said, &before, draft).await;
             if silent && draft.units > 0 {
                 let first = metrics::histogram!("whatif_first_text_seconds", "provider" => text.name.clone());
                 first.record(since.elapsed().as_secs_f64());
@@ -190,14 +211,7 @@ impl Running {
         self.log(draft, &[done]).await
     }
 
-    async fn open(
-        &self,
-        draft: &Draft,
-        context: &Context,
-        text: &TextHandle,
-        patience: Duration,
-    ) -> Opened {
-        let request = self.request(draft, context, &text.name);
+    async fn open(&self, request: StoryRequest, text: &TextHandle, patience: Duration) -> Opened {
         let since = Instant::now();
         let opened = async {
             loop {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::expense::Expense;
 use super::{Accepted, Broken, Outcome, Signals, TurnArgs, TurnError, Work};
 use crate::actors::generation::GenerationDeps;
 use crate::actors::generation::carry::Carry;
@@ -30,6 +31,8 @@ pub(super) struct Running {
     pub signals: Signals,
     pub usage: Usage,
     pub doubtful: bool,
+    /// The call that was reserved when the turn was begun, and its provider.
+    pub prepaid: Option<(String, Expense)>,
     /// What was told of a turn that is left open.
     pub left: Option<Draft>,
 }
@@ -61,10 +64,21 @@ impl From<WriteError> for Refusal {
 
 pub(super) async fn run(args: TurnArgs) -> Result<Outcome, Broken> {
     let TurnArgs { deps, scenario, writer, checkpoint, current, work, signals, permit, .. } = args;
-    let (usage, doubtful, left) = Default::default();
-    let mut running =
-        Running { deps, scenario, writer, checkpoint, current, signals, usage, doubtful, left };
+    let (usage, doubtful, prepaid, left) = Default::default();
+    let mut running = Running {
+        deps,
+        scenario,
+        writer,
+        checkpoint,
+        current,
+        signals,
+        usage,
+        doubtful,
+        prepaid,
+        left,
+    };
     let ended = running.work(work).await;
+    running.give_back().await;
     drop(permit);
     let Running { writer, checkpoint, current, doubtful, left, .. } = running;
     match ended {
@@ -146,6 +160,11 @@ impl Running {
             Some(_) => (READER.to_owned(), String::new()),
             None => self.first_author(),
         };
+        if written.is_none() {
+            let (provider, model) = (provider.clone(), model.clone());
+            let draft = Draft::new(turn, scene, parent, via.clone(), provider, model);
+            self.prepay(&draft, &context).await?;
+        }
         let started = Event::TurnStarted { turn, scene, parent, via: via.clone(), provider, model };
         let mut events = vec![started];
         events.extend(written.into_iter().flat_map(|text| whole_text(turn, text)));
@@ -221,14 +240,7 @@ impl Running {
         let state = path.last().map(|scene| scene.state.clone()).unwrap_or_default();
         let past = |scene: Scene| PastScene { via: scene.via, text: scene.text };
         Ok(Context {
-            brief: Arc::new(Brief {
-                prompt: scenario.prompt.clone(),
-                genre: scenario.genre.clone(),
-                tone: scenario.tone.clone(),
-                length: scenario.length,
-                language: scenario.language.clone(),
-                seed: scenario.seed,
-            }),
+            brief: Arc::new(Brief::of(scenario)),
             path: Arc::new(path.into_iter().map(past).collect()),
             state: Arc::new(state),
         })
@@ -268,6 +280,7 @@ impl Running {
         StoryRequest {
             brief: Arc::clone(&context.brief),
             path: Arc::clone(&context.path),
+            chapters: Arc::default(),
             state: Arc::clone(&context.state),
             via,
             variation: if told_anew { draft.scene.0 } else { 0 },
@@ -297,6 +310,9 @@ impl Running {
         // The interrupted call's bill is not known any more; what it wrote is.
         self.usage.output_tokens += draft.units as u64 / 4;
         let context = self.patiently(|running| running.context(parent)).await;
+        if let Some(Ok(context)) = &context {
+            self.settle_left(&draft, context).await;
+        }
         match context {
             Some(Ok(context)) => match failed {
                 None => Ok(self.tell(draft, &context).await?),
