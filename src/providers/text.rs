@@ -68,6 +68,30 @@ pub enum EndReason {
     Length,
 }
 
+/// Micro-dollars for a million tokens; 0 where it is not known or nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Price {
+    pub input: u64,
+    /// Of the part of the input that came from the vendor's cache.
+    pub cached_input: u64,
+    pub output: u64,
+}
+
+impl Price {
+    /// In micro-dollars, rounded to the nearest; `cached` is the part of the input that came from the vendor's cache.
+    pub fn of(&self, usage: Usage, cached: u64) -> u64 {
+        let cached = cached.min(usage.input_tokens);
+        let parts = [
+            (usage.input_tokens - cached, self.input),
+            (cached, self.cached_input),
+            (usage.output_tokens, self.output),
+        ];
+        let millionths: u128 =
+            parts.iter().map(|&(tokens, price)| u128::from(tokens) * u128::from(price)).sum();
+        u64::try_from((millionths + 500_000) / 1_000_000).unwrap_or(u64::MAX)
+    }
+}
+
 /// Dropping it abandons the call.
 pub type TextStream = Pin<Box<dyn Stream<Item = Result<TextChunk, ProviderError>> + Send>>;
 
@@ -143,6 +167,15 @@ pub trait TextProvider: Send + Sync + 'static {
     /// The model that will be used for a request which names none.
     fn model(&self) -> &str;
 
+    /// All models that a scenario may ask for, the usual one first; `*` stands for any.
+    fn models(&self) -> Vec<String> {
+        vec![self.model().to_owned()]
+    }
+
+    fn price(&self) -> Price {
+        Price::default()
+    }
+
     /// Whether a stream that goes on after `shown` text never repeats any of it, so that nothing need be trimmed.
     fn continues_exactly(&self) -> bool {
         false
@@ -154,4 +187,20 @@ pub trait TextProvider: Send + Sync + 'static {
 
     /// Cheap round trip that tells whether the vendor answers and takes the credentials.
     async fn probe(&self) -> Result<(), ProviderError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cached_token_has_its_own_price() {
+        // 3 dollars, 30 cents and 15 dollars a million.
+        let price = Price { input: 3_000_000, cached_input: 300_000, output: 15_000_000 };
+        let usage = Usage { input_tokens: 2_000, output_tokens: 300 };
+        assert_eq!(price.of(usage, 0), 6_000 + 4_500);
+        assert_eq!(price.of(usage, 1_500), 1_500 + 450 + 4_500);
+        assert_eq!(price.of(usage, 9_999), 600 + 4_500, "no more is cached than there is");
+        assert_eq!(Price::default().of(usage, 0), 0);
+    }
 }

@@ -3,7 +3,8 @@
 //! A worker opens a stream and hands it over; the turn reads it. What goes wrong later in the stream is reported to
 //! the same pool, so that one circuit sees all of a provider's failures.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::actors::circuit::{Policy, State};
@@ -13,7 +14,7 @@ use crate::actors::pool::{
 use crate::actors::supervisor::{ChildSpec, Intensity};
 use crate::error::{Code, ServiceError};
 use crate::providers::text::{
-    ProviderError, ProviderErrorKind, StoryRequest, TextProvider, TextStream,
+    Price, ProviderError, ProviderErrorKind, StoryRequest, TextProvider, TextStream,
 };
 
 /// Most streams of one provider that are being opened at the same moment; once open they need no worker.
@@ -35,6 +36,9 @@ pub struct TextProviders(Arc<[TextHandle]>);
 pub struct TextHandle {
     pub name: String,
     pub model: String,
+    /// All that a scenario may ask for, `model` first; `*` stands for any.
+    pub models: Arc<[String]>,
+    pub price: Price,
     /// Its continuation never repeats what was shown.
     pub exact: bool,
     pool: PoolHandle<OpenWork>,
@@ -80,6 +84,7 @@ impl TextHandle {
     fn new(spec: TextSpec, circuit: &Policy) -> Self {
         let TextSpec { provider, concurrency, open_deadline } = spec;
         let (name, model) = (provider.name().to_owned(), provider.model().to_owned());
+        let (models, price) = (provider.models().into(), provider.price());
         let exact = provider.continues_exactly();
         let spec = PoolSpec {
             name: pool_name(&name),
@@ -89,7 +94,14 @@ impl TextHandle {
             panics: Intensity::new(5, Duration::from_secs(10)),
             circuit: circuit.clone(),
         };
-        Self { name, model, exact, pool: PoolHandle::new(spec, OpenWork { provider }) }
+        Self {
+            name,
+            model,
+            models,
+            price,
+            exact,
+            pool: PoolHandle::new(spec, OpenWork { provider }),
+        }
     }
 
     /// `None` while the generation service is down.
@@ -134,11 +146,18 @@ impl TextHandle {
     }
 }
 
+/// Names of pools live as long as the process; there are as many as providers were ever configured.
 fn pool_name(provider: &str) -> &'static str {
-    match provider {
-        "openai" => "text.openai",
-        "storyteller" => "text.storyteller",
-        _ => "text.other",
+    static NAMES: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+    let name = format!("text.{provider}");
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    match names.get(name.as_str()) {
+        Some(known) => known,
+        None => {
+            let name: &str = name.leak();
+            names.insert(name);
+            name
+        }
     }
 }
 
