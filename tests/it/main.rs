@@ -18,3 +18,4 @@ mod servers;
 mod smoke;
 mod sockets;
 mod support;
+mod vendors;
