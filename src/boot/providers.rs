@@ -40,5 +40,5 @@ pub(super) fn text_providers(config: &Config, circuit: &Policy) -> TextProviders
         concurrency: STORYTELLER_CONCURRENCY,
         open_deadline: STORYTELLER_DEADLINE,
     });
-    TextProviders::new(specs, circuit)
+    TextProviders::new(specs, circuit).hedged(providers.hedge.after, providers.hedge.budget)
 }

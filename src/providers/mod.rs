@@ -5,6 +5,7 @@
 
 mod anthropic;
 mod bedrock;
+pub mod budget;
 mod gemini;
 mod ollama;
 mod openai;

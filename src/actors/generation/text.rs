@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
+use super::hedge::Hedging;
 use crate::actors::circuit::{Policy, State};
 use crate::actors::pool::{
     self, Failure, PoolHandle, PoolSpec, PoolView, Reply, Trip, TripKind, Work,
@@ -30,7 +33,10 @@ pub struct TextSpec {
 
 /// The providers in the order they are wanted; the last one is the storyteller.
 #[derive(Clone)]
-pub struct TextProviders(Arc<[TextHandle]>);
+pub struct TextProviders {
+    all: Arc<[TextHandle]>,
+    pub(super) hedging: Option<Arc<Hedging>>,
+}
 
 #[derive(Clone)]
 pub struct TextHandle {
@@ -46,25 +52,31 @@ pub struct TextHandle {
 
 impl TextProviders {
     pub fn new(specs: Vec<TextSpec>, circuit: &Policy) -> Self {
-        Self(specs.into_iter().map(|spec| TextHandle::new(spec, circuit)).collect())
+        let all = specs.into_iter().map(|spec| TextHandle::new(spec, circuit)).collect();
+        Self { all, hedging: None }
+    }
+
+    /// With a second provider asked for scenes whose first one is silent for this long, for at most this share of them.
+    pub fn hedged(self, after: Duration, budget: f64) -> Self {
+        Self { hedging: Hedging::new(after, budget).map(Arc::new), ..self }
     }
 
     pub fn children(&self) -> Vec<ChildSpec> {
-        self.0.iter().map(|text| pool::child(&text.pool)).collect()
+        self.all.iter().map(|text| pool::child(&text.pool)).collect()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &TextHandle> {
-        self.0.iter()
+        self.all.iter()
     }
 
     pub fn find(&self, name: &str) -> Option<&TextHandle> {
-        self.0.iter().find(|text| text.name == name)
+        self.all.iter().find(|text| text.name == name)
     }
 
     /// Whom to ask, in order: the wanted one first, the others as configured, the storyteller last. Providers with
     /// an open circuit are left out (an open circuit costs no wait), but never the last.
     pub fn candidates(&self, wanted: Option<&str>) -> Vec<TextHandle> {
-        let Some((last, others)) = self.0.split_last() else { return Vec::new() };
+        let Some((last, others)) = self.all.split_last() else { return Vec::new() };
         if wanted == Some(&last.name) {
             return vec![last.clone()];
         }
@@ -118,7 +130,17 @@ impl TextHandle {
     /// # Errors
     /// The reason, as a `turn.failover` gives it.
     pub async fn open(&self, request: StoryRequest) -> Result<TextStream, String> {
-        let opened = self.pool.call(|reply| Job::Open(Box::new(request), reply)).await;
+        let (_never, unwanted) = oneshot::channel();
+        self.open_while_wanted(request, unwanted).await
+    }
+
+    /// As [`TextHandle::open`]; the call is given up when `unwanted` is told so.
+    pub(super) async fn open_while_wanted(
+        &self,
+        request: StoryRequest,
+        unwanted: oneshot::Receiver<()>,
+    ) -> Result<TextStream, String> {
+        let opened = self.pool.call(|reply| Job::Open(Box::new(request), unwanted, reply)).await;
         opened.map_err(|error| match error.code {
             Code::ProviderUnavailable => error.message.into_owned(),
             // Its queue is full.
@@ -162,7 +184,7 @@ fn pool_name(provider: &str) -> &'static str {
 }
 
 enum Job {
-    Open(Box<StoryRequest>, Reply<TextStream>),
+    Open(Box<StoryRequest>, oneshot::Receiver<()>, Reply<TextStream>),
     /// A stream broke off.
     Failed(ProviderError, Reply<()>),
 }
@@ -176,7 +198,19 @@ impl Work for OpenWork {
 
     async fn run(&self, job: Job) -> Result<(), Trip> {
         match job {
-            Job::Open(request, reply) => reply.answer(self.provider.open(*request).await),
+            Job::Open(request, unwanted, reply) => {
+                let unwanted = async {
+                    if unwanted.await.is_err() {
+                        // Whoever could say so has gone: then it is wanted to the end, if only to learn how that is.
+                        std::future::pending::<()>().await;
+                    }
+                };
+                tokio::select! {
+                    opened = self.provider.open(*request) => reply.answer(opened),
+                    // It says nothing of the provider.
+                    () = unwanted => Ok(()),
+                }
+            }
             Job::Failed(error, reply) => reply.answer(Err::<(), _>(error)),
         }
     }

@@ -1,49 +1,37 @@
 //! When a call that failed before its first text is made again.
 //!
 //! Waits grow and are jittered; a vendor that names a wait is obeyed, unless it is longer than a reader would wait while
-//! others could tell. Retries are paid from a budget that every call adds a share to, so that a vendor in trouble gets
-//! little more than what readers ask for.
+//! others could tell. Retries are paid from a [`Budget`].
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use rand::RngExt;
 
 use super::error::Failure;
 use crate::config::Vendor;
+use crate::providers::budget::Budget;
 use crate::providers::text::ProviderErrorKind;
 
 /// Longest wait between two tries. A vendor that asks for more is left to the caller, who has other providers.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// The budget counts in thousandths of a retry.
-const RETRY: i64 = 1_000;
-/// Most retries that are saved up; a quiet provider starts with as many.
-const SAVED: i64 = 10 * RETRY;
-
 pub(super) struct Retries {
     attempts: u32,
     base: Duration,
-    /// Of a retry, per call.
-    share: i64,
-    balance: AtomicI64,
+    budget: Budget,
 }
 
 impl Retries {
     pub(super) fn new(config: &Vendor) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "the share is checked to be at most 1")]
-        let share = (config.retry_budget.clamp(0.0, 1.0) * RETRY as f64) as i64;
         Self {
             attempts: config.max_attempts.max(1),
             base: config.retry_base,
-            share,
-            balance: AtomicI64::new(if share == 0 { 0 } else { SAVED }),
+            budget: Budget::new(config.retry_budget),
         }
     }
 
     /// A call begins.
     pub(super) fn deposit(&self) {
-        let add = |balance: i64| Some((balance + self.share).min(SAVED));
-        let _ = self.balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        self.budget.deposit();
     }
 
     /// How long to wait before the next try; `None` if there shall be none. `tries` is how many there were, `left` the time
@@ -65,8 +53,7 @@ impl Retries {
     }
 
     fn withdraw(&self) -> bool {
-        let take = |balance: i64| (balance >= RETRY).then_some(balance - RETRY);
-        let paid = self.balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+        let paid = self.budget.withdraw();
         if !paid {
             metrics::counter!("whatif_text_retries_refused_total").increment(1);
         }
@@ -107,19 +94,6 @@ mod tests {
         assert_eq!(limited(60), None);
         assert_eq!(retries.wait(&failure(ProviderErrorKind::Auth), 1, LEFT), None);
         assert_eq!(retries.wait(&network, 1, Duration::from_millis(100)), None, "too late");
-    }
-
-    #[test]
-    fn retries_are_a_share_of_the_calls_beyond_what_was_saved() {
-        let retries = retries(2, 0.25);
-        let network = failure(ProviderErrorKind::Network);
-        let mut made = 0;
-        for _ in 0..1_000 {
-            retries.deposit();
-            made += u32::from(retries.wait(&network, 1, LEFT).is_some());
-        }
-        assert!((250..=260).contains(&made), "{made}");
-        assert_eq!(retries.wait(&network, 2, LEFT), None, "both attempts are made");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! needs nothing but this process; so a turn never ends empty. The same way round repairs a scene that came without
 //! enough choices.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,6 +13,7 @@ use super::pump::{Ended, Pump};
 use super::script::{Context, Running};
 use super::signals::Interruption;
 use crate::actors::generation::draft::Draft;
+use crate::actors::generation::hedge::Asked;
 use crate::actors::generation::text::TextHandle;
 use crate::actors::generation::writer::WriteError;
 use crate::domain::event::Event;
@@ -35,7 +37,11 @@ enum Told {
 
 enum Opened {
     Stream(TextStream),
+    /// The next one's, who was asked, too, and spoke first.
+    Rivals(TextStream),
     Refused(String),
+    /// By the next one, too.
+    BothRefused(String),
     Ended(Told),
 }
 
@@ -97,16 +103,33 @@ impl Running {
         let writer = draft.authors.last().map(|author| author.provider.as_str());
         let reached = candidates.iter().position(|text| Some(text.name.as_str()) == writer);
         candidates.drain(..reached.unwrap_or(0));
-        let count = candidates.len();
-        for (at, text) in candidates.into_iter().enumerate() {
+        let mut candidates = VecDeque::from(candidates);
+        while let Some(mut text) = candidates.pop_front() {
             if draft.is_whole() {
                 break;
             }
             self.name_author(draft, &text, &reason).await?;
             self.settle_choices(draft, &text).await?;
-            let patience = if at + 1 == count { LAST_PATIENCE } else { Duration::ZERO };
-            let stream = match self.open(draft, context, &text, patience).await {
+            let patience = if candidates.is_empty() { LAST_PATIENCE } else { Duration::ZERO };
+            // Whoever speaks first; not the storyteller, who always would.
+            let rival = candidates.front().filter(|_| candidates.len() > 1 && draft.units == 0);
+            let opened = match rival.filter(|_| !draft.text_done) {
+                Some(rival) => self.open_either(draft, context, &text, rival).await,
+                None => self.open(draft, context, &text, patience).await,
+            };
+            let stream = match opened {
                 Opened::Stream(stream) => stream,
+                Opened::Rivals(stream) => {
+                    let Some(rival) = candidates.pop_front() else { continue };
+                    self.name_author(draft, &rival, "slow").await?;
+                    text = rival;
+                    stream
+                }
+                Opened::BothRefused(why) => {
+                    candidates.pop_front();
+                    reason = why;
+                    continue;
+                }
                 Opened::Refused(why) => {
                     reason = why;
                     continue;
@@ -208,6 +231,29 @@ impl Running {
                 }
             }
         };
+        self.unless_interrupted(opened).await
+    }
+
+    async fn open_either(
+        &self,
+        draft: &Draft,
+        context: &Context,
+        text: &TextHandle,
+        rival: &TextHandle,
+    ) -> Opened {
+        let request = |text: &TextHandle| self.request(draft, context, &text.name);
+        let opened = async {
+            match self.deps.texts.open_either(text, rival, request).await {
+                Ok((Asked::First, stream)) => Opened::Stream(stream),
+                Ok((Asked::Both, stream)) => Opened::Rivals(stream),
+                Err((Asked::First, why)) => Opened::Refused(why),
+                Err((Asked::Both, why)) => Opened::BothRefused(why),
+            }
+        };
+        self.unless_interrupted(opened).await
+    }
+
+    async fn unless_interrupted(&self, opened: impl Future<Output = Opened>) -> Opened {
         tokio::select! {
             biased;
             why = self.signals.interrupted() => Opened::Ended(match why {
