@@ -47,10 +47,26 @@ pub struct Payer {
     pub user: UserId,
 }
 
-/// A call that was reserved and has to be settled.
-#[derive(Debug)]
-#[must_use = "a call that is not settled counts in full"]
-pub struct Bill(Uuid);
+/// A call that was reserved. One that is dropped, and not given to [`BudgetHandle::settle`], is settled in the background
+/// with what a call costs at least that was made and came to nothing.
+#[must_use = "a call that is dropped counts as made"]
+pub struct Bill {
+    /// Absent once settled.
+    id: Option<Uuid>,
+    at_least: Amount,
+    budget: BudgetHandle,
+}
+
+impl Drop for Bill {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let (budget, at_least) = (self.budget.clone(), self.at_least);
+            runtime.spawn(async move { budget.settle_patiently(id, at_least).await });
+        }
+    }
+}
 
 /// One day of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,11 +191,16 @@ impl BudgetHandle {
         }
     }
 
-    /// Takes the most that a call may come to out of all purses.
+    /// Takes the most that a call may come to out of all purses. `at_least` is what it costs if nothing comes of it.
     ///
     /// # Errors
     /// `budget_exhausted`; `service_unavailable`, `timeout`: then the call must not be made.
-    pub async fn reserve(&self, payer: Payer, amount: Amount) -> Result<Bill, ServiceError> {
+    pub async fn reserve(
+        &self,
+        payer: Payer,
+        amount: Amount,
+        at_least: Amount,
+    ) -> Result<Bill, ServiceError> {
         let now = self.clock.now();
         let today = day_of(now);
         let reservation = NewReservation {
@@ -197,27 +218,28 @@ impl BudgetHandle {
         };
         let id = reservation.id;
         match self.pool.call(|reply| Job::Reserve(Box::new(reservation), reply)).await? {
-            Reserved::Granted => Ok(Bill(id)),
+            Reserved::Granted => Ok(Bill { id: Some(id), at_least, budget: self.clone() }),
             Reserved::Exhausted(purse) => Err(self.exhausted(&purse)),
         }
     }
 
     /// Says what a call came to. A store that is away is asked again in the background, and not waited for.
-    pub async fn settle(&self, bill: Bill, spent: Amount) {
-        let Bill(id) = bill;
-        if self.try_settle(id, spent).await.is_ok() {
-            return;
+    pub async fn settle(&self, mut bill: Bill, spent: Amount) {
+        let Some(id) = bill.id.take() else { return };
+        if self.try_settle(id, spent).await.is_err() {
+            let budget = self.clone();
+            tokio::spawn(async move { budget.settle_patiently(id, spent).await });
         }
-        let budget = self.clone();
-        tokio::spawn(async move {
-            for wait in SETTLE_AGAIN {
-                tokio::time::sleep(wait).await;
-                if budget.try_settle(id, spent).await.is_ok() {
-                    return;
-                }
+    }
+
+    async fn settle_patiently(&self, id: Uuid, spent: Amount) {
+        for wait in SETTLE_AGAIN {
+            if self.try_settle(id, spent).await.is_ok() {
+                return;
             }
-            tracing::warn!(reservation = %id, "a model call could not be settled; it counts in full");
-        });
+            tokio::time::sleep(wait).await;
+        }
+        tracing::warn!(reservation = %id, "a model call could not be settled; it counts in full");
     }
 
     async fn try_settle(&self, id: Uuid, spent: Amount) -> Result<bool, ServiceError> {

@@ -44,10 +44,7 @@ pub(super) fn rules(config: &Config) -> Result<(), ConfigError> {
     if !(ratio > 0.0 && ratio <= 1.0) {
         return broken("circuits.failure_ratio", "must be above 0 and at most 1");
     }
-    let pace = config.providers.storyteller.words_per_second;
-    if pace.is_nan() || pace < 0.0 {
-        return broken("providers.storyteller.words_per_second", "must not be negative");
-    }
+    config.providers.check()?;
     if let Err(error) = config.redis.servers() {
         return broken("redis.url", &error.to_string());
     }
@@ -56,11 +53,6 @@ pub(super) fn rules(config: &Config) -> Result<(), ConfigError> {
     }
     if config.redis.prefix.is_empty() || config.redis.prefix.contains(['{', '}', '*']) {
         return broken("redis.prefix", "must not be empty nor contain braces or stars");
-    }
-    for name in &config.providers.text {
-        if !matches!(name.as_str(), "openai" | "storyteller") {
-            return broken("providers.text", &format!("unknown provider `{name}`"));
-        }
     }
     if !config.sockets.ping_interval.lt(&config.sockets.pong_timeout) {
         return broken("sockets.ping_interval", "must be shorter than sockets.pong_timeout");

@@ -28,8 +28,20 @@ const CONVENTIONAL: &[(&str, &str)] = &[
     ("AWS_ACCESS_KEY_ID", "dynamodb.access_key_id"),
     ("AWS_SECRET_ACCESS_KEY", "dynamodb.secret_access_key"),
     ("AWS_SESSION_TOKEN", "dynamodb.session_token"),
+    ("AWS_DEFAULT_REGION", "providers.bedrock.region"),
+    ("AWS_REGION", "providers.bedrock.region"),
+    ("AWS_ACCESS_KEY_ID", "providers.bedrock.access_key_id"),
+    ("AWS_SECRET_ACCESS_KEY", "providers.bedrock.secret_access_key"),
+    ("AWS_SESSION_TOKEN", "providers.bedrock.session_token"),
+    ("AWS_BEARER_TOKEN_BEDROCK", "providers.bedrock.api_key"),
+    ("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "providers.bedrock.base_url"),
     ("OPENAI_API_KEY", "providers.openai.api_key"),
     ("OPENAI_BASE_URL", "providers.openai.base_url"),
+    ("ANTHROPIC_API_KEY", "providers.anthropic.api_key"),
+    ("ANTHROPIC_BASE_URL", "providers.anthropic.base_url"),
+    ("GEMINI_API_KEY", "providers.gemini.api_key"),
+    ("GEMINI_BASE_URL", "providers.gemini.base_url"),
+    ("OLLAMA_BASE_URL", "providers.ollama.base_url"),
 ];
 
 /// Likewise, for durations: seconds as a bare number, as these names have it, or with a unit.
@@ -60,15 +72,6 @@ impl Outcome {
     pub fn report(&self) -> String {
         let config = &self.config;
         let file = self.file.as_ref().map_or("no file".into(), |file| file.display().to_string());
-        let text: Vec<&str> = config
-            .providers
-            .text
-            .iter()
-            .map(String::as_str)
-            .filter(|name| *name != "openai" || config.providers.openai.is_configured())
-            .filter(|name| *name != "storyteller")
-            .chain(["storyteller"])
-            .collect();
         format!(
             "configuration of {file} and the environment is valid\n\n\
              users          {users}\n\
@@ -81,7 +84,7 @@ impl Outcome {
                 _ => format!("{:?} (embedded)", config.event_log.durability),
             },
             scenarios = config.dynamodb.describe(&config.data_dir),
-            text = text.join(", "),
+            text = config.providers.describe(),
         )
     }
 }
@@ -308,6 +311,45 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_all_that_a_provider_needs() {
+        let text = |vars: &[(&str, &str)]| {
+            let report = load(Some(file("").path()), &env(vars)).unwrap().report();
+            let line = report.lines().find_map(|line| line.strip_prefix("text "));
+            assert!(!report.contains("hush"), "{report}");
+            line.unwrap().trim().to_owned()
+        };
+        let held = file("hush\n");
+        let path = held.path().to_str().unwrap();
+        assert_eq!(text(&[]), "storyteller");
+        assert_eq!(
+            text(&[("ANTHROPIC_API_KEY", "hush")]),
+            "anthropic (claude-haiku-4-5), storyteller"
+        );
+        assert_eq!(
+            text(&[
+                ("OPENAI_API_KEY_FILE", path),
+                ("GEMINI_API_KEY_FILE", path),
+                ("WHATIF__PROVIDERS__OPENAI__MODEL", "o"),
+                ("WHATIF__PROVIDERS__GEMINI__MODEL", "g"),
+            ]),
+            "openai (o), gemini (g), storyteller"
+        );
+        // Credentials of AWS may be there for its database alone.
+        let aws = [
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_ACCESS_KEY_ID", "hush"),
+            ("AWS_SECRET_ACCESS_KEY", "hush"),
+        ];
+        assert_eq!(text(&aws), "storyteller");
+        let chosen = ("WHATIF__PROVIDERS__TEXT", "local,bedrock");
+        let local = ("WHATIF__PROVIDERS__LOCAL__KIND", "ollama");
+        let url = ("WHATIF__PROVIDERS__LOCAL__BASE_URL", "http://127.0.0.1:11434");
+        let model = ("WHATIF__PROVIDERS__BEDROCK__MODEL", "b");
+        let vars = [&aws[..], &[chosen, local, url, model]].concat();
+        assert_eq!(text(&vars), "local (llama3.2), bedrock (b), storyteller");
+    }
+
+    #[test]
     fn mistakes_are_named_in_one_line() {
         let cases = [
             ("unknown key", "[server]\nprot = 1\n", &[][..], "prot"),
@@ -329,6 +371,8 @@ mod tests {
             ("bad url", "", &[("DATABASE_URL", "db.example")], "database.url"),
             ("bad pool", "", &[("DATABASE_POOL_SIZE", "many")], "database.pool_size"),
             ("bad timeout", "", &[("DATABASE_TIMEOUT", "soon")], "DATABASE_TIMEOUT"),
+            ("provider", "", &[("WHATIF__PROVIDERS__TEXT", "oracle")], "`oracle`"),
+            ("provider key", "", &[("WHATIF__PROVIDERS__GEMINI__MODLE", "m")], "modle"),
         ];
         for (name, toml, vars, expected) in cases {
             let error = load(Some(file(toml).path()), &env(vars)).unwrap_err().to_string();

@@ -10,6 +10,7 @@ pub mod database;
 mod dynamodb;
 mod limits;
 mod load;
+mod providers;
 mod redis;
 mod shared;
 
@@ -25,6 +26,7 @@ pub use database::Database;
 pub use dynamodb::{DynamoDb, DynamoEngine};
 pub use limits::{InvalidNetwork, Limits, Network};
 pub use load::{ConfigError, Outcome, load};
+pub use providers::{Continuation, Hedge, Kind, Providers, Storyteller, Vendor};
 pub use redis::{InvalidUrl, Redis, Servers};
 pub use shared::{Cache, Logins};
 
@@ -331,85 +333,5 @@ impl Default for Circuits {
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(30),
         }
-    }
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Providers {
-    /// Text providers, most wanted first; those without credentials are left out.
-    pub text: Vec<String>,
-    pub openai: OpenAi,
-    pub storyteller: Storyteller,
-}
-
-impl Default for Providers {
-    fn default() -> Self {
-        Self {
-            text: vec!["openai".into(), "storyteller".into()],
-            openai: OpenAi::default(),
-            storyteller: Storyteller::default(),
-        }
-    }
-}
-
-/// OpenAI, or any server that speaks its chat-completions format.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct OpenAi {
-    pub api_key: Option<SecretString>,
-    /// Up to and including the version, e.g. `http://127.0.0.1:11434/v1/`. Set alone it needs no key.
-    pub base_url: Option<String>,
-    pub model: String,
-    pub max_output_tokens: u32,
-    pub temperature: f64,
-    /// Calls at the same time.
-    pub max_concurrency: usize,
-    /// Tries before the first byte, the first included.
-    pub max_attempts: u32,
-    #[serde(with = "humantime_serde")]
-    pub connect_timeout: Duration,
-    #[serde(with = "humantime_serde")]
-    pub first_byte_timeout: Duration,
-    #[serde(with = "humantime_serde")]
-    pub between_bytes_timeout: Duration,
-    #[serde(with = "humantime_serde")]
-    pub whole_timeout: Duration,
-}
-
-impl Default for OpenAi {
-    fn default() -> Self {
-        Self {
-            api_key: None,
-            base_url: None,
-            model: "gpt-4o-mini".into(),
-            max_output_tokens: 1_200,
-            temperature: 0.9,
-            max_concurrency: 256,
-            max_attempts: 3,
-            connect_timeout: Duration::from_secs(5),
-            first_byte_timeout: Duration::from_secs(20),
-            between_bytes_timeout: Duration::from_secs(10),
-            whole_timeout: Duration::from_secs(120),
-        }
-    }
-}
-
-impl OpenAi {
-    pub fn is_configured(&self) -> bool {
-        self.api_key.is_some() || self.base_url.is_some()
-    }
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Storyteller {
-    /// Words a second; 0 writes without a pause.
-    pub words_per_second: f64,
-}
-
-impl Default for Storyteller {
-    fn default() -> Self {
-        Self { words_per_second: 18.0 }
     }
 }

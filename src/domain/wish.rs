@@ -27,14 +27,30 @@ pub struct Wish {
     pub seed: Option<u64>,
 }
 
+/// A text provider that may be wished for.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer<'a> {
+    pub provider: &'a str,
+    /// `*` stands for any.
+    pub models: &'a [String],
+}
+
+impl Offer<'_> {
+    fn has(&self, model: &str) -> bool {
+        self.models.iter().any(|offered| offered == model || offered == "*")
+    }
+}
+
 /// A wish that keeps the rules.
 #[derive(Debug, Clone)]
 pub struct CheckedWish(Wish);
 
 impl Wish {
+    /// A model wished for without a provider is one of the first provider that has it.
+    ///
     /// # Errors
     /// `invalid_request` with every field that breaks a rule.
-    pub fn check(mut self, providers: &[&str]) -> Result<CheckedWish, ServiceError> {
+    pub fn check(mut self, offers: &[Offer<'_>]) -> Result<CheckedWish, ServiceError> {
         let mut faults = Faults::default();
         self.prompt = self.prompt.trim().to_owned();
         faults.text("prompt", &self.prompt, MAX_PROMPT_CHARS, true);
@@ -54,9 +70,22 @@ impl Wish {
             faults.add("language", "is not a language tag such as en or pt-BR");
         }
         if let Some(provider) = &self.provider
-            && !providers.contains(&provider.as_str())
+            && !offers.iter().any(|offer| offer.provider == provider)
         {
+            let providers: Vec<_> = offers.iter().map(|offer| offer.provider).collect();
             faults.add("provider", format!("is not one of {}", providers.join(", ")));
+        } else if let Some(model) = self.model.as_ref().filter(|model| !model.is_empty()) {
+            let wanted = |offer: &&Offer<'_>| {
+                self.provider.as_ref().is_none_or(|provider| offer.provider == provider)
+            };
+            match offers.iter().filter(wanted).find(|offer| offer.has(model)) {
+                Some(offer) => self.provider = Some(offer.provider.to_owned()),
+                None => {
+                    let models = offers.iter().filter(wanted).flat_map(|offer| offer.models);
+                    let models: Vec<_> = models.map(String::as_str).collect();
+                    faults.add("model", format!("is not one of {}", models.join(", ")));
+                }
+            }
         }
         if self.seed.is_some_and(|seed| seed > MAX_SEED) {
             faults.add("seed", format!("must be at most {MAX_SEED}"));
@@ -174,8 +203,38 @@ mod tests {
             seed: Some(MAX_SEED + 1),
             ..Wish::default()
         };
-        let error = wish.check(&["storyteller"]).unwrap_err();
+        let offers = [Offer { provider: "storyteller", models: &[] }];
+        let error = wish.check(&offers).unwrap_err();
         assert_eq!(fields(error), ["prompt", "genre", "tone", "language", "provider", "seed"]);
+    }
+
+    #[test]
+    fn a_model_is_one_of_those_that_are_offered() {
+        let [small, large, any] = ["small", "large", "*"].map(str::to_owned);
+        let (both, one, all) = ([small.clone(), large.clone()], [large], [small, any]);
+        let offers = [("a", &both[..]), ("b", &one[..]), ("c", &all[..])]
+            .map(|(provider, models)| Offer { provider, models });
+        for (provider, model, chosen) in [
+            (None, None, Ok(None)),
+            (None, Some("large"), Ok(Some("a"))),
+            (Some("b"), Some("large"), Ok(Some("b"))),
+            (Some("b"), None, Ok(Some("b"))),
+            (Some("b"), Some("small"), Err("model")),
+            (Some("c"), Some("huge"), Ok(Some("c"))),
+            (None, Some("huge"), Ok(Some("c"))),
+            (Some("d"), Some("small"), Err("provider")),
+        ] {
+            let wish = Wish {
+                prompt: "What if?".into(),
+                provider: provider.map(str::to_owned),
+                model: model.map(str::to_owned),
+                ..Wish::default()
+            };
+            let checked = wish.check(&offers).map(|wish| wish.0.provider);
+            let want =
+                chosen.map(|name| name.map(str::to_owned)).map_err(|name| vec![name.to_owned()]);
+            assert_eq!(checked.map_err(fields), want, "{provider:?} {model:?}");
+        }
     }
 
     #[test]

@@ -27,6 +27,8 @@ struct Provider {
     name: String,
     /// The model of a scenario that names none.
     model: String,
+    /// All that a scenario may name, `model` first; `*` stands for any.
+    models: Vec<String>,
     /// `closed` (serving), `open`, `half_open` (being probed) or `down`.
     circuit: &'static str,
 }
@@ -40,6 +42,7 @@ async fn list(State(state): State<AppState>, Authed(_): Authed) -> axum::Json<Pr
     let text = state.generation.texts().iter().map(|text| Provider {
         name: text.name.clone(),
         model: text.model.clone(),
+        models: text.models.to_vec(),
         circuit: text.circuit().map_or("down", |circuit| circuit.as_str()),
     });
     axum::Json(Providers { text: text.collect(), speech: Vec::new() })

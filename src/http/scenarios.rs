@@ -15,7 +15,7 @@ use super::idempotent::Idempotency;
 use super::wire::{ScenarioDetailView, ScenarioView, SceneView};
 use crate::domain::ids::{ScenarioId, TurnId};
 use crate::domain::scenario::{Length, ScenarioChange};
-use crate::domain::wish::{Wish, check_change};
+use crate::domain::wish::{Offer, Wish, check_change};
 use crate::error::ServiceError;
 
 pub fn routes() -> OpenApiRouter<AppState> {
@@ -40,6 +40,7 @@ struct CreateBody {
     language: Option<String>,
     /// One of `GET /providers`.
     provider: Option<String>,
+    /// One of that provider's; without a provider, of the first that has it.
     model: Option<String>,
     /// 0 to 2^53 - 1; the storyteller tells the same story for the same seed.
     #[schema(minimum = 0, maximum = 9_007_199_254_740_991u64)]
@@ -122,9 +123,10 @@ async fn create(
         model: wish.model,
         seed: wish.seed,
     };
-    let providers: Vec<&str> =
-        state.generation.texts().iter().map(|text| text.name.as_str()).collect();
-    let wish = wish.check(&providers)?;
+    let texts = state.generation.texts().iter();
+    let offers: Vec<Offer<'_>> =
+        texts.map(|text| Offer { provider: &text.name, models: &text.models }).collect();
+    let wish = wish.check(&offers)?;
     let services = state.clone();
     let begin = async move |id| {
         let now = services.clock.now();

@@ -56,6 +56,15 @@ pub fn estimate_tokens(request: &StoryRequest) -> u64 {
     messages(request).iter().map(size).sum()
 }
 
+/// As [`messages`], for models that go on in place after a last message of their own. That one must not end in white space.
+pub fn prefilled(request: &StoryRequest) -> Vec<Message> {
+    vec![
+        Message { role: Role::System, content: rules() },
+        Message { role: Role::User, content: task(request) },
+        Message { role: Role::Assistant, content: request.shown.trim_end().to_owned() },
+    ]
+}
+
 /// The same for every scene of every scenario.
 fn rules() -> String {
     format!(
@@ -297,6 +306,15 @@ mod tests {
 
         let rest = messages(&StoryRequest { shown, prose_done: true, ..request() });
         assert!(rest[3].content.starts_with("The prose of this scene is complete"));
+    }
+
+    #[test]
+    fn a_model_that_goes_on_in_place_gets_its_own_words_last() {
+        let broken = StoryRequest { shown: "The wall fell. \n\n".into(), ..request() };
+        let [asked, prefilled] = [messages(&broken), prefilled(&broken)];
+        assert_eq!(prefilled[..2], asked[..2]);
+        let last = Message { role: Role::Assistant, content: "The wall fell.".into() };
+        assert_eq!(prefilled[2..], [last]);
     }
 
     #[test]

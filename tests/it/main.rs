@@ -21,3 +21,4 @@ mod shared;
 mod smoke;
 mod sockets;
 mod support;
+mod vendors;

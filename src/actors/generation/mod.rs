@@ -13,6 +13,7 @@ mod carry;
 mod checkpoint;
 mod draft;
 mod follow;
+mod hedge;
 mod lease;
 mod load;
 mod peers;

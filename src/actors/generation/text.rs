@@ -3,9 +3,13 @@
 //! A worker opens a stream and hands it over; the turn reads it. What goes wrong later in the stream is reported to
 //! the same pool, so that one circuit sees all of a provider's failures.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
+use super::hedge::Hedging;
 use crate::actors::circuit::{Policy, State};
 use crate::actors::pool::{
     self, Failure, PoolHandle, PoolSpec, PoolView, Reply, Trip, TripKind, Work,
@@ -31,12 +35,18 @@ pub struct TextSpec {
 
 /// The providers in the order they are wanted; the last one is the storyteller.
 #[derive(Clone)]
-pub struct TextProviders(Arc<[TextHandle]>);
+pub struct TextProviders {
+    all: Arc<[TextHandle]>,
+    pub(super) hedging: Option<Arc<Hedging>>,
+}
 
 #[derive(Clone)]
 pub struct TextHandle {
     pub name: String,
     pub model: String,
+    /// All that a scenario may ask for, `model` first; `*` stands for any.
+    pub models: Arc<[String]>,
+    pub price: Price,
     /// Its continuation never repeats what was shown.
     pub exact: bool,
     /// Present if its calls cost something.
@@ -66,25 +76,31 @@ impl Meter {
 
 impl TextProviders {
     pub fn new(specs: Vec<TextSpec>, circuit: &Policy) -> Self {
-        Self(specs.into_iter().map(|spec| TextHandle::new(spec, circuit)).collect())
+        let all = specs.into_iter().map(|spec| TextHandle::new(spec, circuit)).collect();
+        Self { all, hedging: None }
+    }
+
+    /// With a second provider asked for scenes whose first one is silent for this long, for at most this share of them.
+    pub fn hedged(self, after: Duration, budget: f64) -> Self {
+        Self { hedging: Hedging::new(after, budget).map(Arc::new), ..self }
     }
 
     pub fn children(&self) -> Vec<ChildSpec> {
-        self.0.iter().map(|text| pool::child(&text.pool)).collect()
+        self.all.iter().map(|text| pool::child(&text.pool)).collect()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &TextHandle> {
-        self.0.iter()
+        self.all.iter()
     }
 
     pub fn find(&self, name: &str) -> Option<&TextHandle> {
-        self.0.iter().find(|text| text.name == name)
+        self.all.iter().find(|text| text.name == name)
     }
 
     /// Whom to ask, in order: the wanted one first, the others as configured, the storyteller last. Providers with
     /// an open circuit are left out (an open circuit costs no wait), but never the last.
     pub fn candidates(&self, wanted: Option<&str>) -> Vec<TextHandle> {
-        let Some((last, others)) = self.0.split_last() else { return Vec::new() };
+        let Some((last, others)) = self.all.split_last() else { return Vec::new() };
         if wanted == Some(&last.name) {
             return vec![last.clone()];
         }
@@ -104,8 +120,8 @@ impl TextHandle {
     fn new(spec: TextSpec, circuit: &Policy) -> Self {
         let TextSpec { provider, concurrency, open_deadline } = spec;
         let (name, model) = (provider.name().to_owned(), provider.model().to_owned());
+        let (models, price) = (provider.models().into(), provider.price());
         let exact = provider.continues_exactly();
-        let price = provider.price();
         let meter = provider.max_output_tokens().map(|max_output| Meter { price, max_output });
         let spec = PoolSpec {
             name: pool_name(&name),
@@ -115,7 +131,15 @@ impl TextHandle {
             panics: Intensity::new(5, Duration::from_secs(10)),
             circuit: circuit.clone(),
         };
-        Self { name, model, exact, meter, pool: PoolHandle::new(spec, OpenWork { provider }) }
+        Self {
+            name,
+            model,
+            models,
+            price,
+            exact,
+            meter,
+            pool: PoolHandle::new(spec, OpenWork { provider }),
+        }
     }
 
     /// `None` while the generation service is down.
@@ -132,7 +156,17 @@ impl TextHandle {
     /// # Errors
     /// The reason, as a `turn.failover` gives it.
     pub async fn open(&self, request: StoryRequest) -> Result<TextStream, String> {
-        let opened = self.pool.call(|reply| Job::Open(Box::new(request), reply)).await;
+        let (_never, unwanted) = oneshot::channel();
+        self.open_while_wanted(request, unwanted).await
+    }
+
+    /// As [`TextHandle::open`]; the call is given up when `unwanted` is told so.
+    pub(super) async fn open_while_wanted(
+        &self,
+        request: StoryRequest,
+        unwanted: oneshot::Receiver<()>,
+    ) -> Result<TextStream, String> {
+        let opened = self.pool.call(|reply| Job::Open(Box::new(request), unwanted, reply)).await;
         opened.map_err(|error| match error.code {
             Code::ProviderUnavailable => error.message.into_owned(),
             // Its queue is full.
@@ -160,16 +194,23 @@ impl TextHandle {
     }
 }
 
+/// Names of pools live as long as the process; there are as many as providers were ever configured.
 fn pool_name(provider: &str) -> &'static str {
-    match provider {
-        "openai" => "text.openai",
-        "storyteller" => "text.storyteller",
-        _ => "text.other",
+    static NAMES: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+    let name = format!("text.{provider}");
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    match names.get(name.as_str()) {
+        Some(known) => known,
+        None => {
+            let name: &str = name.leak();
+            names.insert(name);
+            name
+        }
     }
 }
 
 enum Job {
-    Open(Box<StoryRequest>, Reply<TextStream>),
+    Open(Box<StoryRequest>, oneshot::Receiver<()>, Reply<TextStream>),
     /// A stream broke off.
     Failed(ProviderError, Reply<()>),
 }
@@ -183,7 +224,19 @@ impl Work for OpenWork {
 
     async fn run(&self, job: Job) -> Result<(), Trip> {
         match job {
-            Job::Open(request, reply) => reply.answer(self.provider.open(*request).await),
+            Job::Open(request, unwanted, reply) => {
+                let unwanted = async {
+                    if unwanted.await.is_err() {
+                        // Whoever could say so has gone: then it is wanted to the end, if only to learn how that is.
+                        std::future::pending::<()>().await;
+                    }
+                };
+                tokio::select! {
+                    opened = self.provider.open(*request) => reply.answer(opened),
+                    // It says nothing of the provider.
+                    () = unwanted => Ok(()),
+                }
+            }
             Job::Failed(error, reply) => reply.answer(Err::<(), _>(error)),
         }
     }

@@ -11,15 +11,18 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::providers::prompt::{Message, Role};
+use crate::providers::remote::Ask;
+use crate::providers::remote::said::{Finish, Said, Tokens};
+use crate::providers::remote::wire::{Events, Word};
 
 /// Models that take neither a temperature nor (under its old name) a token limit.
 const REASONING_MODELS: [&str; 5] = ["o1", "o3", "o4", "gpt-5", "gpt-6"];
 
 #[derive(Serialize)]
-struct Call<'a> {
+pub(super) struct Body<'a> {
     model: &'a str,
     stream: bool,
-    messages: Vec<Said<'a>>,
+    messages: Vec<Turn<'a>>,
     stream_options: StreamOptions,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f64>,
@@ -27,15 +30,20 @@ struct Call<'a> {
     max_tokens: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_completion_tokens: Option<u32>,
+    /// vLLM's words for going on with the last message; llama.cpp does so by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    continue_final_message: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    add_generation_prompt: Option<bool>,
 }
 
 #[derive(Serialize)]
-struct Said<'a> {
+struct Turn<'a> {
     role: &'static str,
     content: &'a str,
 }
 
-impl<'a> From<&'a Message> for Said<'a> {
+impl<'a> From<&'a Message> for Turn<'a> {
     fn from(message: &'a Message) -> Self {
         let role = match message.role {
             Role::System => "system",
@@ -52,36 +60,57 @@ struct StreamOptions {
 }
 
 /// The body of a call for streamed text. The model's name is sent as given.
-///
-/// # Errors
-/// If it cannot be written as JSON, which no text can cause.
-pub(super) fn call(
-    model: &str,
-    messages: &[Message],
-    max_tokens: u32,
-    temperature: f64,
-) -> serde_json::Result<Vec<u8>> {
-    let reasoning = REASONING_MODELS.iter().any(|prefix| model.starts_with(prefix));
-    serde_json::to_vec(&Call {
-        model,
+pub(super) fn body<'a>(ask: &Ask<'a>) -> Body<'a> {
+    let reasoning = REASONING_MODELS.iter().any(|prefix| ask.model.starts_with(prefix));
+    Body {
+        model: ask.model,
         stream: true,
-        messages: messages.iter().map(Said::from).collect(),
+        messages: ask.messages.iter().map(Turn::from).collect(),
         stream_options: StreamOptions { include_usage: true },
-        temperature: (!reasoning).then_some(temperature),
-        max_tokens: (!reasoning).then_some(max_tokens),
-        max_completion_tokens: reasoning.then_some(max_tokens),
-    })
+        temperature: ask.temperature.filter(|_| !reasoning),
+        max_tokens: (!reasoning).then_some(ask.max_output_tokens),
+        max_completion_tokens: reasoning.then_some(ask.max_output_tokens),
+        continue_final_message: ask.prefilled.then_some(true),
+        add_generation_prompt: ask.prefilled.then_some(false),
+    }
+}
+
+#[derive(Default)]
+pub(in crate::providers) struct ChatEvents;
+
+impl Events for ChatEvents {
+    fn hear(&mut self, data: &[u8], said: &mut Said) {
+        if data == b"[DONE]" {
+            return said.end();
+        }
+        let chunk = match Chunk::parse(data) {
+            Ok(chunk) => chunk,
+            Err(error) => return said.garbled("unreadable event", &error),
+        };
+        if let Some(error) = chunk.error {
+            return said.failed(&serde_json::from_str(error.get()).unwrap_or_default());
+        }
+        if let Some(choice) = &chunk.choice {
+            said.text(choice.text());
+            if let Some(finish) = choice.finish() {
+                said.finish(finish);
+            }
+        }
+        if let Some(tokens) = chunk.tokens() {
+            said.tokens(tokens);
+        }
+    }
 }
 
 /// One `data:` of the stream.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Chunk<'a> {
+struct Chunk<'a> {
     /// An error object, or whatever the server puts in its place.
     #[serde(borrow)]
-    pub error: Option<&'a RawValue>,
+    error: Option<&'a RawValue>,
     #[serde(borrow, rename = "choices", deserialize_with = "first")]
-    pub choice: Option<Choice<'a>>,
+    choice: Option<Choice<'a>>,
     /// Read by [`Chunk::tokens`]: no usage is worth a text.
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
@@ -89,7 +118,7 @@ pub(super) struct Chunk<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Choice<'a> {
+struct Choice<'a> {
     #[serde(borrow)]
     delta: Option<Delta<'a>>,
     #[serde(borrow)]
@@ -103,55 +132,46 @@ struct Delta<'a> {
     content: Option<Cow<'a, str>>,
 }
 
-/// Serde would copy a bare `Option<Cow<str>>`.
-#[derive(Debug, Deserialize)]
-struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// What the vendor counted; absent counts are estimated by whoever asks.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Tokens {
-    pub prompt_tokens: Option<i64>,
-    pub completion_tokens: Option<i64>,
+struct Counts {
+    prompt_tokens: Option<i64>,
+    completion_tokens: Option<i64>,
+    prompt_tokens_details: Option<Details>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Finish {
-    Complete,
-    Length,
-    Filter,
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Details {
+    cached_tokens: Option<i64>,
 }
 
 impl<'a> Chunk<'a> {
     /// # Errors
     /// If it is no JSON or of another shape.
-    pub(super) fn parse(data: &'a [u8]) -> serde_json::Result<Self> {
+    fn parse(data: &'a [u8]) -> serde_json::Result<Self> {
         serde_json::from_slice(data)
     }
 
-    pub(super) fn tokens(&self) -> Option<Tokens> {
-        let tokens: Tokens = serde_json::from_str(self.usage?.get()).ok()?;
+    fn tokens(&self) -> Option<Tokens> {
+        let counts: Counts = serde_json::from_str(self.usage?.get()).ok()?;
+        let whole = |count: Option<i64>| count.map(|count| u64::try_from(count).unwrap_or(0));
+        let tokens = Tokens {
+            input: whole(counts.prompt_tokens),
+            cached: whole(counts.prompt_tokens_details.and_then(|details| details.cached_tokens)),
+            output: whole(counts.completion_tokens),
+        };
         (tokens != Tokens::default()).then_some(tokens)
     }
 }
 
 impl Choice<'_> {
-    pub(super) fn text(&self) -> &str {
+    fn text(&self) -> &str {
         self.delta.as_ref().and_then(|delta| delta.content.as_deref()).unwrap_or_default()
     }
 
-    pub(super) fn finish(&self) -> Option<Finish> {
-        Some(match &*self.finish_reason.as_ref()?.0 {
-            "length"
-            | "max_tokens"
-            | "MAX_TOKENS"
-            | "incomplete"
-            | "model_length"
-            | "model_context_window_exceeded" => Finish::Length,
-            "content_filter" | "refusal" | "SAFETY" | "RECITATION" | "BLOCKLIST"
-            | "PROHIBITED_CONTENT" | "SPII" | "LANGUAGE" | "ERROR_TOXIC" => Finish::Filter,
-            _ => Finish::Complete,
-        })
+    fn finish(&self) -> Option<Finish> {
+        self.finish_reason.as_ref().map(|reason| Finish::of(reason))
     }
 }
 
@@ -229,7 +249,7 @@ mod tests {
     use super::*;
 
     /// Text, finish, the vendor's counts, whether it is an error.
-    type Read = (String, Option<Finish>, Option<(Option<i64>, Option<i64>)>, bool);
+    type Read = (String, Option<Finish>, Option<(Option<u64>, Option<u64>)>, bool);
 
     fn read(chunk: &Value) -> Read {
         let bytes = chunk.to_string();
@@ -239,7 +259,7 @@ mod tests {
         (
             choice.map(Choice::text).unwrap_or_default().to_owned(),
             choice.and_then(Choice::finish),
-            chunk.tokens().map(|tokens| (tokens.prompt_tokens, tokens.completion_tokens)),
+            chunk.tokens().map(|tokens| (tokens.input, tokens.output)),
             chunk.error.is_some(),
         )
     }

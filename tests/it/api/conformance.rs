@@ -333,10 +333,16 @@ async fn limited(contract: &Contract) {
     app.stop().await;
 }
 
+fn unreachable(config: &mut whatif::config::Config) {
+    let vendor = config.providers.vendors.get_mut("openai").unwrap();
+    vendor.base_url = Some("http://127.0.0.1:1/v1/".into());
+    vendor.max_attempts = 1;
+}
+
 /// No money, and a model that costs some.
 async fn unpaid(contract: &Contract) {
     let mut app = App::start_with(|config| {
-        config.providers.openai.base_url = Some("http://127.0.0.1:1/v1/".into());
+        unreachable(config);
         config.budget.user_tokens = Some(0);
     })
     .await;
@@ -351,8 +357,7 @@ async fn unpaid(contract: &Contract) {
     app.stop().await;
     // One call's worth: it is used up by the time that the next one is asked for.
     let mut app = App::start_with(|config| {
-        config.providers.openai.base_url = Some("http://127.0.0.1:1/v1/".into());
-        config.providers.openai.max_attempts = 1;
+        unreachable(config);
         config.budget.scenario_tokens = Some(2_500);
     })
     .await;

@@ -6,8 +6,8 @@ use futures::StreamExt;
 use serde_json::json;
 use whatif::config;
 use whatif::domain::scenario::Usage;
-use whatif::providers::openai::OpenAiProvider;
-use whatif::providers::text::{Deadline, EndReason, ProviderErrorKind, TextChunk, TextProvider};
+use whatif::providers::remote_text;
+use whatif::providers::text::{Deadline, EndReason, ProviderErrorKind, TextChunk};
 
 use super::{configured, open_error, provider, read, request};
 use crate::support::raw_http::{RawHttp, Step};
@@ -15,8 +15,8 @@ use crate::support::raw_http::{RawHttp, Step};
 /// What a client makes of one answer: its text and how it ended.
 async fn answered(steps: Vec<Step>) -> (String, Result<(EndReason, Usage), ProviderErrorKind>) {
     let server = RawHttp::start(vec![steps]).await;
-    let config = config::OpenAi { max_attempts: 1, ..configured(&server.url) };
-    let provider = OpenAiProvider::new(&config).expect("a usable configuration");
+    let config = config::Vendor { max_attempts: 1, ..configured(&server.url) };
+    let provider = remote_text("openai", &config).expect("a usable configuration");
     let (texts, outcome) = read(&provider, "m").await;
     (texts.concat(), outcome)
 }
@@ -118,21 +118,21 @@ async fn nothing_but_a_proper_end_counts_as_one() {
 
 #[tokio::test]
 async fn every_silence_has_its_deadline() {
-    let deadlines = config::OpenAi {
+    let deadlines = config::Vendor {
         first_byte_timeout: Duration::from_millis(300),
         between_bytes_timeout: Duration::from_millis(300),
         whole_timeout: Duration::from_secs(20),
         max_attempts: 3,
         ..configured("")
     };
-    let short_whole = config::OpenAi {
+    let short_whole = config::Vendor {
         first_byte_timeout: Duration::from_secs(20),
         between_bytes_timeout: Duration::from_secs(20),
         whole_timeout: Duration::from_millis(300),
         ..deadlines.clone()
     };
     let short_between =
-        config::OpenAi { first_byte_timeout: Duration::from_secs(20), ..deadlines.clone() };
+        config::Vendor { first_byte_timeout: Duration::from_secs(20), ..deadlines.clone() };
     let endless = {
         let pairs =
             (0..2_000).flat_map(|_| [Step::text("A"), Step::Pause(Duration::from_millis(10))]);
@@ -162,8 +162,8 @@ async fn every_silence_has_its_deadline() {
         ("a trickle", &short_whole, endless, Deadline::Whole),
     ] {
         let server = RawHttp::start(vec![steps]).await;
-        let config = config::OpenAi { base_url: Some(server.url.clone()), ..config.clone() };
-        let provider = OpenAiProvider::new(&config).expect("a usable configuration");
+        let config = config::Vendor { base_url: Some(server.url.clone()), ..config.clone() };
+        let provider = remote_text("openai", &config).expect("a usable configuration");
         let started = Instant::now();
         let (_, outcome) = read(&provider, "m").await;
         assert_eq!(outcome, Err(ProviderErrorKind::Timeout(deadline)), "{name}");
@@ -187,11 +187,11 @@ async fn comments_keep_a_silent_stream_alive() {
     }
     steps.extend([Step::text("B"), Step::finish("stop"), Step::done(), Step::End]);
     let server = RawHttp::start(vec![steps]).await;
-    let config = config::OpenAi {
+    let config = config::Vendor {
         between_bytes_timeout: Duration::from_millis(1_500),
         ..configured(&server.url)
     };
-    let provider = OpenAiProvider::new(&config).expect("a usable configuration");
+    let provider = remote_text("openai", &config).expect("a usable configuration");
     let (texts, outcome) = read(&provider, "m").await;
     assert!(outcome.is_ok() && texts.concat() == "AB", "{outcome:?}");
 }
@@ -215,8 +215,8 @@ async fn a_server_that_is_not_there_or_hangs_up_is_tried_again() {
 #[tokio::test]
 async fn dropping_a_stream_hangs_up_and_frees_its_place() {
     let mut server = RawHttp::start(vec![vec![Step::Head, Step::text("A"), Step::Stall]]).await;
-    let config = config::OpenAi { max_concurrency: 1, ..configured(&server.url) };
-    let provider = OpenAiProvider::new(&config).expect("a usable configuration");
+    let config = config::Vendor { max_concurrency: 1, ..configured(&server.url) };
+    let provider = remote_text("openai", &config).expect("a usable configuration");
     let mut stream = provider.open(request("m")).await.expect("a stream");
     assert!(matches!(stream.next().await, Some(Ok(TextChunk::Text(text))) if text == "A"));
 
@@ -236,8 +236,8 @@ async fn dropping_a_stream_hangs_up_and_frees_its_place() {
     drop(opened);
     server.client_gone().await;
     let mut silent = RawHttp::start(vec![vec![Step::Stall]]).await;
-    let config = config::OpenAi { max_concurrency: 1, ..configured(&silent.url) };
-    let provider = OpenAiProvider::new(&config).expect("a usable configuration");
+    let config = config::Vendor { max_concurrency: 1, ..configured(&silent.url) };
+    let provider = remote_text("openai", &config).expect("a usable configuration");
     tokio::select! {
         _ = provider.open(request("m")) => panic!("it never answers"),
         () = async {

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use serde_json::json;
-use whatif::config;
+use whatif::config::{self, Kind};
 use whatif::domain::patch::Object;
 use whatif::domain::scenario::{Choice, Length, Usage, Via};
 use whatif::domain::turn_format::{Piece, TurnParser, render};
-use whatif::providers::openai::OpenAiProvider;
+use whatif::providers::remote_text;
 use whatif::providers::text::{
     Brief, EndReason, ProviderError, ProviderErrorKind, StoryRequest, TextChunk, TextProvider,
 };
@@ -22,17 +22,17 @@ use crate::support::aimock::Aimock;
 use crate::support::proxy::Proxy;
 use crate::support::raw_http::{RawHttp, Step};
 
-fn configured(base_url: &str) -> config::OpenAi {
-    config::OpenAi {
+fn configured(base_url: &str) -> config::Vendor {
+    config::Vendor {
         api_key: Some("sk-test-key".to_owned().into()),
         base_url: Some(base_url.to_owned()),
         max_attempts: 2,
-        ..config::OpenAi::default()
+        ..config::Vendor::of(Kind::OpenAi)
     }
 }
 
-fn provider(base_url: &str) -> OpenAiProvider {
-    OpenAiProvider::new(&configured(base_url)).expect("a usable configuration")
+fn provider(base_url: &str) -> Arc<dyn TextProvider> {
+    remote_text("openai", &configured(base_url)).expect("a usable configuration")
 }
 
 fn request(model: &str) -> StoryRequest {
@@ -58,7 +58,7 @@ fn request(model: &str) -> StoryRequest {
 
 /// The texts of a whole call and how it ended.
 async fn read(
-    provider: &OpenAiProvider,
+    provider: &Arc<dyn TextProvider>,
     model: &str,
 ) -> (Vec<String>, Result<(EndReason, Usage), ProviderErrorKind>) {
     let mut texts = Vec::new();
@@ -78,7 +78,7 @@ async fn read(
     (texts, outcome.expect("a stream says how it ended"))
 }
 
-async fn open_error(provider: &OpenAiProvider, model: &str) -> ProviderError {
+async fn open_error(provider: &Arc<dyn TextProvider>, model: &str) -> ProviderError {
     provider.open(request(model)).await.err().expect("the call fails")
 }
 
@@ -147,8 +147,8 @@ async fn models_names_and_base_urls_are_used_as_given() {
         (format!("{url}/chat/completions"), "/v1/chat/completions"),
         (mock.url().to_owned(), "/chat/completions"),
     ] {
-        let config = config::OpenAi { api_key: None, model: models[0].into(), ..configured(&base) };
-        let provider = OpenAiProvider::new(&config).expect("no key is needed with a base URL");
+        let config = config::Vendor { api_key: None, model: models[0].into(), ..configured(&base) };
+        let provider = remote_text("openai", &config).expect("no key is needed with a base URL");
         assert_eq!(read(&provider, provider.model()).await.0.concat(), "Fine.", "{base}");
         let last = mock.requests(models[0]).await.pop().expect("a request");
         assert_eq!(last["path"], path, "{base}");

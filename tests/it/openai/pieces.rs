@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use whatif::config;
 use whatif::domain::scenario::Usage;
-use whatif::providers::openai::OpenAiProvider;
+use whatif::providers::remote_text;
 use whatif::providers::text::{EndReason, ProviderErrorKind};
 
 use super::{configured, open_error, provider, read};
@@ -16,8 +16,8 @@ type Outcome = Result<(EndReason, Usage), ProviderErrorKind>;
 /// The texts a client makes of one answer and how it ended.
 async fn answered(steps: Vec<Step>) -> (Vec<String>, Outcome) {
     let server = RawHttp::start(vec![steps]).await;
-    let config = config::OpenAi { max_attempts: 1, ..configured(&server.url) };
-    let provider = OpenAiProvider::new(&config).expect("a usable configuration");
+    let config = config::Vendor { max_attempts: 1, ..configured(&server.url) };
+    let provider = remote_text("openai", &config).expect("a usable configuration");
     read(&provider, "m").await
 }
 

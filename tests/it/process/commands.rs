@@ -128,7 +128,10 @@ async fn config_check_shows_everything_but_secrets() {
         let output = run(folder.path(), &["config", "check"], env).await;
         assert!(output.status.success());
         let shown = String::from_utf8(output.stdout).unwrap();
-        assert!(shown.contains("REDACTED") && shown.contains("openai, storyteller"), "{shown}");
+        assert!(
+            shown.contains("REDACTED") && shown.contains("openai (gpt-4o-mini), storyteller"),
+            "{shown}"
+        );
         assert!(!shown.contains("hush") && !shown.contains("sk-from"), "{shown}");
     }
     let bad = run(folder.path(), &["config", "check"], &[("JWT_SECRET", "tooshort")]).await;

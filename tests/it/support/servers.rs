@@ -30,6 +30,11 @@ pub fn moto() -> String {
     address("WHATIF_TEST_MOTO_URL")
 }
 
+/// llama.cpp with a model of random weights: OpenAI's API below `/v1`, and Anthropic's.
+pub fn llama() -> String {
+    address("WHATIF_TEST_LLAMA_URL")
+}
+
 /// Nothing is skipped quietly: without servers there is no answer to the test's question.
 #[track_caller]
 fn address(variable: &str) -> String {

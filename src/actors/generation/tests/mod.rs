@@ -7,6 +7,7 @@ mod failover;
 mod faults;
 mod handover;
 mod happy;
+mod hedging;
 mod idle;
 mod patches;
 mod replicas;
@@ -49,6 +50,8 @@ struct World {
     /// Of every replica started from now on.
     budget: config::Budget,
     script: Arc<Script>,
+    /// A second vendor, and the share of scenes it may be asked for as well.
+    rival: Option<(Arc<hedging::Rival>, f64)>,
     clock: Clock,
 }
 
@@ -80,6 +83,7 @@ impl World {
             ledger: Arc::default(),
             budget: config::Budget::default(),
             script: Arc::default(),
+            rival: None,
             clock: Clock::starting_at(NOW),
         }
     }
@@ -115,13 +119,18 @@ impl World {
         };
         let storyteller = StorytellerProvider::new(200.0);
         let script = Arc::clone(&self.script) as Arc<dyn crate::providers::text::TextProvider>;
-        let texts = vec![spec(script, script::WORKERS), spec(Arc::new(storyteller), 4)];
+        let mut texts = vec![spec(script, script::WORKERS), spec(Arc::new(storyteller), 4)];
+        let mut budget = 0.0;
+        if let Some((rival, share)) = &self.rival {
+            texts.insert(1, spec(Arc::clone(rival) as _, script::WORKERS));
+            budget = *share;
+        }
         let line = Arc::new(self.log.line());
         let (handle, rows, status) = build(Parts {
             log: Arc::clone(&line) as _,
             bus: Some(Arc::clone(&self.bus) as _),
             history,
-            texts: TextProviders::new(texts, &policy()),
+            texts: TextProviders::new(texts, &policy()).hedged(hedging::AFTER, budget),
             budget: budget::Parts {
                 store: Arc::clone(&self.ledger) as _,
                 config: self.budget.clone(),

@@ -10,7 +10,7 @@ use crate::error::{Code, ServiceError};
 use crate::providers::prompt;
 use crate::providers::text::StoryRequest;
 
-/// A call that was reserved.
+/// A call that was reserved. Dropped, it costs what it was sent.
 pub(super) struct Expense {
     bill: Bill,
     meter: Meter,
@@ -73,7 +73,7 @@ impl Running {
         })
     }
 
-    async fn try_reserve(
+    pub(super) async fn try_reserve(
         &self,
         draft: &Draft,
         text: &TextHandle,
@@ -83,7 +83,8 @@ impl Running {
         let input_tokens = prompt::estimate_tokens(request);
         let payer =
             Payer { turn: draft.turn, scenario: self.scenario.id, user: self.scenario.owner };
-        let bill = self.deps.budget.reserve(payer, meter.most(input_tokens)).await?;
+        let at_least = meter.amount(Usage { input_tokens, output_tokens: 0 });
+        let bill = self.deps.budget.reserve(payer, meter.most(input_tokens), at_least).await?;
         Ok(Some(Expense { bill, meter, input_tokens }))
     }
 

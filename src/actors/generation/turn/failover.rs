@@ -4,15 +4,17 @@
 //! needs nothing but this process; so a turn never ends empty. The same way round repairs a scene that came without
 //! enough choices.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::expense::Written;
+use super::expense::{Expense, Written};
 use super::pump::{Ended, Pump};
 use super::script::{Context, Running};
 use super::signals::Interruption;
 use crate::actors::generation::draft::Draft;
+use crate::actors::generation::hedge::{Race, Winner};
 use crate::actors::generation::text::TextHandle;
 use crate::actors::generation::writer::WriteError;
 use crate::domain::event::Event;
@@ -37,8 +39,12 @@ enum Told {
 }
 
 enum Opened {
-    Stream(TextStream),
+    Stream(TextStream, Option<Expense>),
+    /// The next one's, who was asked, too, and spoke first.
+    Rivals(TextStream, Option<Expense>),
     Refused(String),
+    /// By the next one, too.
+    BothRefused(String),
     Ended(Told),
 }
 
@@ -100,8 +106,8 @@ impl Running {
         let writer = draft.authors.last().map(|author| author.provider.as_str());
         let reached = candidates.iter().position(|text| Some(text.name.as_str()) == writer);
         candidates.drain(..reached.unwrap_or(0));
-        let count = candidates.len();
-        for (at, text) in candidates.into_iter().enumerate() {
+        let mut candidates = VecDeque::from(candidates);
+        while let Some(mut text) = candidates.pop_front() {
             if draft.is_whole() {
                 break;
             }
@@ -115,18 +121,31 @@ impl Running {
             };
             self.name_author(draft, &text, &reason).await?;
             self.settle_choices(draft, &text).await?;
-            let patience = if at + 1 == count { LAST_PATIENCE } else { Duration::ZERO };
-            let stream = match self.open(request, &text, patience).await {
-                Opened::Stream(stream) => stream,
-                Opened::Refused(why) => {
-                    self.waive(expense).await;
+            let patience = if candidates.is_empty() { LAST_PATIENCE } else { Duration::ZERO };
+            // Whoever speaks first; not the storyteller, who always would.
+            let rival = candidates.front().filter(|_| candidates.len() > 1 && draft.units == 0);
+            let opened = match rival.filter(|_| !draft.text_done) {
+                Some(rival) => self.open_either(draft, context, &text, rival, expense).await,
+                None => self.open(request, &text, patience, expense).await,
+            };
+            let (stream, expense) = match opened {
+                Opened::Stream(stream, expense) => (stream, expense),
+                Opened::Rivals(stream, expense) => {
+                    let Some(rival) = candidates.pop_front() else { continue };
+                    self.name_author(draft, &rival, "slow").await?;
+                    text = rival;
+                    (stream, expense)
+                }
+                Opened::BothRefused(why) => {
+                    candidates.pop_front();
                     reason = why;
                     continue;
                 }
-                Opened::Ended(told) => {
-                    self.waive(expense).await;
-                    return Ok(told);
+                Opened::Refused(why) => {
+                    reason = why;
+                    continue;
                 }
+                Opened::Ended(told) => return Ok(told),
             };
             let (fresh, silent) = (draft.text_done, draft.units == 0);
             let before = Written::by(draft);
@@ -211,24 +230,72 @@ impl Running {
         self.log(draft, &[done]).await
     }
 
-    async fn open(&self, request: StoryRequest, text: &TextHandle, patience: Duration) -> Opened {
+    async fn open(
+        &self,
+        request: StoryRequest,
+        text: &TextHandle,
+        patience: Duration,
+        expense: Option<Expense>,
+    ) -> Opened {
         let since = Instant::now();
         let opened = async {
             loop {
                 match text.open(request.clone()).await {
-                    Ok(stream) => return Opened::Stream(stream),
-                    Err(reason) if since.elapsed() >= patience => return Opened::Refused(reason),
+                    Ok(stream) => return Ok(stream),
+                    Err(reason) if since.elapsed() >= patience => return Err(reason),
                     Err(_) => tokio::time::sleep(LAST_AGAIN).await,
                 }
             }
         };
+        match self.unless_interrupted(opened).await {
+            Ok(Ok(stream)) => Opened::Stream(stream, expense),
+            Ok(Err(why)) => {
+                self.waive(expense).await;
+                Opened::Refused(why)
+            }
+            Err(told) => Opened::Ended(told),
+        }
+    }
+
+    async fn open_either(
+        &self,
+        draft: &Draft,
+        context: &Context,
+        text: &TextHandle,
+        rival: &TextHandle,
+        expense: Option<Expense>,
+    ) -> Opened {
+        let request = |text: &TextHandle| self.request(draft, context, &text.name);
+        let pay = async || self.try_reserve(draft, rival, &request(rival)).await.ok();
+        let raced = self.deps.texts.open_either(text, rival, request, pay);
+        let Race { paid, outcome } = match self.unless_interrupted(raced).await {
+            Ok(race) => race,
+            Err(told) => return Opened::Ended(told),
+        };
+        // Who has lost was sent the request: its expense is dropped with that.
+        match (outcome, paid) {
+            (Ok((Winner::First, stream)), _) => Opened::Stream(stream, expense),
+            (Ok((Winner::Second, stream)), paid) => Opened::Rivals(stream, paid.flatten()),
+            (Err(why), None) => {
+                self.waive(expense).await;
+                Opened::Refused(why)
+            }
+            (Err(why), Some(paid)) => {
+                self.waive(expense).await;
+                self.waive(paid).await;
+                Opened::BothRefused(why)
+            }
+        }
+    }
+
+    async fn unless_interrupted<T>(&self, opened: impl Future<Output = T>) -> Result<T, Told> {
         tokio::select! {
             biased;
-            why = self.signals.interrupted() => Opened::Ended(match why {
+            why = self.signals.interrupted() => Err(match why {
                 Interruption::Stopped => Told::Whole(Finish::Stopped),
                 Interruption::Halted => Told::Halted,
             }),
-            opened = opened => opened,
+            opened = opened => Ok(opened),
         }
     }
 

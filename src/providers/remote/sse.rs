@@ -7,19 +7,10 @@ use std::ops::ControlFlow;
 
 use memchr::memchr2;
 
-/// Most bytes of one event, whatever a server sends.
-pub(super) const MAX_EVENT_BYTES: usize = 256 * 1024;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FrameError {
-    #[error("an event of more than {MAX_EVENT_BYTES} bytes")]
-    TooLong,
-    #[error("a line that is not UTF-8")]
-    NotText,
-}
+use super::wire::{FrameError, Framing, MAX_EVENT_BYTES};
 
 #[derive(Debug, Default)]
-pub(super) struct Frames {
+pub(in crate::providers) struct Sse {
     /// The start of a line whose end has not come.
     line: Vec<u8>,
     /// The data, joined with line feeds, of an event whose end has not come. Data of no bytes is no event.
@@ -28,13 +19,8 @@ pub(super) struct Frames {
     after_return: bool,
 }
 
-impl Frames {
-    /// Hands the data of every event that ends within `piece` to `sink`, until that breaks; what follows is then lost.
-    /// Returns whether any line ended, be it a comment's.
-    ///
-    /// # Errors
-    /// After an error the rest cannot be read.
-    pub(super) fn push(
+impl Framing for Sse {
+    fn push(
         &mut self,
         piece: &[u8],
         sink: &mut impl FnMut(&[u8]) -> ControlFlow<()>,
@@ -95,11 +81,7 @@ impl Frames {
         Ok(any_line)
     }
 
-    /// The body is over. Some servers do not end their last event, which counts nevertheless.
-    ///
-    /// # Errors
-    /// As for [`Frames::push`].
-    pub(super) fn finish(
+    fn finish(
         &mut self,
         sink: &mut impl FnMut(&[u8]) -> ControlFlow<()>,
     ) -> Result<(), FrameError> {
@@ -107,7 +89,9 @@ impl Frames {
         let ends: &[u8] = if self.line.is_empty() { b"\n" } else { b"\n\n" };
         self.push(ends, sink).map(drop)
     }
+}
 
+impl Sse {
     fn keep(&mut self, data: &[u8]) {
         if !data.is_empty() {
             if !self.event.is_empty() {
@@ -141,7 +125,7 @@ mod tests {
 
     /// The events of a body that comes in these pieces.
     fn events<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<String>, FrameError> {
-        let mut frames = Frames::default();
+        let mut frames = Sse::default();
         let mut events = Vec::new();
         let mut sink = |data: &[u8]| {
             events.push(String::from_utf8_lossy(data).into_owned());
@@ -215,7 +199,7 @@ mod tests {
             seen += 1;
             ControlFlow::Break(())
         };
-        assert_eq!(Frames::default().push(b"data: a\n\ndata: b\n\n", &mut sink), Ok(true));
+        assert_eq!(Sse::default().push(b"data: a\n\ndata: b\n\n", &mut sink), Ok(true));
         assert_eq!(seen, 1);
     }
 

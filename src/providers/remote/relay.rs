@@ -3,25 +3,19 @@
 //! There is one timer per call. It is not moved for every piece: when it fires, it looks at the time of the last frame and
 //! is set anew if that was recent enough. All texts that one piece of the body brings are handed over as one.
 
-use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::Stream;
 use hyper::body::Body as _;
-use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
-use super::error::{Classify, Failure};
-use super::frames::Frames;
-use super::wire::{Choice, Chunk, Finish, Tokens};
-use crate::domain::scenario::Usage;
-use crate::providers::text::{Deadline, EndReason, ProviderError, ProviderErrorKind, TextChunk};
-
-/// For servers that report no usage: about so many bytes of UTF-8 make a token, in most languages.
-const BYTES_PER_TOKEN: usize = 4;
+use super::error::Failure;
+use super::said::Said;
+use super::wire::Wire;
+use crate::providers::text::{Deadline, ProviderError, ProviderErrorKind, TextChunk};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadlines {
@@ -84,24 +78,11 @@ impl Watch {
     }
 }
 
-/// What the events have said so far.
-struct Said {
-    /// Not handed over yet.
-    text: String,
-    finish: Option<Finish>,
-    tokens: Tokens,
-    /// What follows `text`; nothing follows that.
-    over: Option<Result<TextChunk, Failure>>,
-    input_bytes: usize,
-    output_bytes: usize,
-    classify: Classify,
-}
-
 /// Dropping it drops the connection, and with it the vendor's work.
-pub(super) struct Relay {
+pub(super) struct Relay<W> {
     /// `None` once the call is over.
     body: Option<reqwest::Body>,
-    frames: Frames,
+    wire: W,
     said: Said,
     watch: Watch,
     timer: Pin<Box<Sleep>>,
@@ -110,27 +91,14 @@ pub(super) struct Relay {
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Relay {
-    pub(super) fn new(
-        body: reqwest::Body,
-        watch: Watch,
-        input_bytes: usize,
-        classify: Classify,
-    ) -> Self {
+impl<W: Wire> Relay<W> {
+    pub(super) fn new(body: reqwest::Body, wire: W, watch: Watch, mut said: Said) -> Self {
         // Not later than any deadline can be, whenever the first frame comes.
         let look = watch.first_until().min(Instant::now() + watch.deadlines.between_bytes);
-        let said = Said {
-            text: String::new(),
-            finish: None,
-            tokens: Tokens::default(),
-            over: None,
-            input_bytes,
-            output_bytes: 0,
-            classify,
-        };
+        said.begun();
         Self {
             body: Some(body),
-            frames: Frames::default(),
+            wire,
             said,
             watch,
             timer: Box::pin(tokio::time::sleep_until(look)),
@@ -156,33 +124,29 @@ impl Relay {
     /// The next text or the end; not to be called after the end or an error.
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Result<TextChunk, Failure>> {
         loop {
-            if let Some(over) = self.said.over.take() {
+            if let Some(over) = self.said.take_over() {
                 return Poll::Ready(over);
             }
             let Some(body) = &mut self.body else {
-                return Poll::Ready(Err(self.said.classify.protocol("the call is over", &"")));
+                return Poll::Ready(Err(self.said.classify().protocol("the call is over", &"")));
             };
             match Pin::new(body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     let Ok(piece) = frame.into_data() else { continue };
-                    let said = &mut self.said;
-                    match self.frames.push(&piece, &mut |data| said.hear(data)) {
+                    match self.wire.push(&piece, &mut self.said) {
                         Ok(true) => self.watch.last_frame = Some(Instant::now()),
                         Ok(false) => {}
-                        Err(error) => {
-                            said.broke(said.classify.protocol("unreadable stream", &error))
-                        }
+                        Err(error) => self.said.garbled("unreadable stream", &error),
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    return Poll::Ready(Err(self.said.classify.transport(&error).into()));
+                    return Poll::Ready(Err(self.said.classify().transport(&error).into()));
                 }
                 Poll::Ready(None) => {
-                    let said = &mut self.said;
-                    if let Err(error) = self.frames.finish(&mut |data| said.hear(data)) {
-                        said.broke(said.classify.protocol("unreadable stream", &error));
+                    if let Err(error) = self.wire.finish(&mut self.said) {
+                        self.said.garbled("unreadable stream", &error);
                     }
-                    said.broke(said.classify.protocol("the stream broke off before its end", &""));
+                    self.said.garbled("the stream broke off before its end", &"");
                 }
                 Poll::Pending => {
                     ready!(self.timer.as_mut().poll(cx));
@@ -197,77 +161,14 @@ impl Relay {
             if self.watch.last_frame.is_some_and(|last| last >= self.watch.whole_until) {
                 return Poll::Ready(Err(timeout(Deadline::Whole).into()));
             }
-            if !self.said.text.is_empty() {
-                let text = std::mem::take(&mut self.said.text);
-                self.said.output_bytes += text.len();
+            if let Some(text) = self.said.take_text() {
                 return Poll::Ready(Ok(TextChunk::Text(text)));
             }
         }
     }
 }
 
-impl Said {
-    fn hear(&mut self, data: &[u8]) -> ControlFlow<()> {
-        if data == b"[DONE]" {
-            self.over = Some(self.end());
-            return ControlFlow::Break(());
-        }
-        let chunk = match Chunk::parse(data) {
-            Ok(chunk) => chunk,
-            Err(error) => {
-                self.broke(self.classify.protocol("unreadable event", &error));
-                return ControlFlow::Break(());
-            }
-        };
-        if let Some(error) = chunk.error {
-            let error: Value = serde_json::from_str(error.get()).unwrap_or_default();
-            self.broke(self.classify.in_stream(&error));
-            return ControlFlow::Break(());
-        }
-        if let Some(choice) = &chunk.choice {
-            self.text.push_str(choice.text());
-        }
-        self.finish = chunk.choice.as_ref().and_then(Choice::finish).or(self.finish);
-        // Some servers count along: the last count is the whole one.
-        self.tokens = chunk.tokens().unwrap_or(self.tokens);
-        ControlFlow::Continue(())
-    }
-
-    /// What came first stays.
-    fn broke(&mut self, failure: Failure) {
-        self.over.get_or_insert(Err(failure));
-    }
-
-    fn end(&self) -> Result<TextChunk, Failure> {
-        let reason = match self.finish {
-            Some(Finish::Complete) => EndReason::Complete,
-            Some(Finish::Length) => EndReason::Length,
-            Some(Finish::Filter) => {
-                let message = "the vendor's filter stopped the text";
-                return Err(ProviderError::new(ProviderErrorKind::ContentFilter, message).into());
-            }
-            None => {
-                return Err(self
-                    .classify
-                    .protocol("the stream ended without a finish reason", &""));
-            }
-        };
-        let tokens = |reported: Option<i64>, bytes: usize| match reported {
-            Some(tokens) => u64::try_from(tokens).unwrap_or(0),
-            None => bytes.div_ceil(BYTES_PER_TOKEN) as u64,
-        };
-        let usage = Usage {
-            input_tokens: tokens(self.tokens.prompt_tokens, self.input_bytes),
-            output_tokens: tokens(
-                self.tokens.completion_tokens,
-                self.output_bytes + self.text.len(),
-            ),
-        };
-        Ok(TextChunk::End { reason, usage })
-    }
-}
-
-impl Stream for Relay {
+impl<W: Wire> Stream for Relay<W> {
     type Item = Result<TextChunk, ProviderError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -282,6 +183,11 @@ impl Stream for Relay {
         }
         Poll::Ready(Some(item))
     }
+}
+
+/// A probe that got no answer.
+pub(super) fn missed_probe() -> Failure {
+    timeout(Deadline::FirstByte).into()
 }
 
 fn timeout(deadline: Deadline) -> ProviderError {

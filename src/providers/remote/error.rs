@@ -16,7 +16,7 @@ const EXCERPT_CHARS: usize = 300;
 
 /// A failed try.
 #[derive(Debug, Clone)]
-pub(super) struct Failure {
+pub(in crate::providers) struct Failure {
     pub error: ProviderError,
     /// Whether another try may succeed.
     pub again: bool,
@@ -35,15 +35,17 @@ impl From<ProviderError> for Failure {
     }
 }
 
-/// Turns failures into [`ProviderError`]s whose messages never hold the key.
+/// Turns failures into [`ProviderError`]s whose messages never hold a secret. There is one for all vendors: their words differ
+/// little, and servers that pass on other vendors' models pass on their errors, too.
 #[derive(Clone)]
 pub(super) struct Classify {
-    key: Option<Arc<str>>,
+    secrets: Arc<[Box<str>]>,
 }
 
 impl Classify {
-    pub(super) fn new(key: Option<&str>) -> Self {
-        Self { key: key.filter(|key| !key.is_empty()).map(Arc::from) }
+    pub(super) fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
+        let secrets = secrets.into_iter().map(str::trim).filter(|secret| !secret.is_empty());
+        Self { secrets: secrets.map(Box::from).collect() }
     }
 
     /// Something that the protocol does not have.
@@ -78,48 +80,58 @@ impl Classify {
 
     /// An answer with an error status.
     pub(super) fn status(&self, status: u16, headers: &HeaderMap, body: &str) -> Failure {
-        let said = Said::parse(body);
-        let after = retry_after(headers);
+        let mut words = Words::parse(body);
+        // Bedrock names the error here.
+        let named = headers.get("x-amzn-errortype").and_then(|name| name.to_str().ok());
+        words.add(named);
+        let after = retry_after(headers).or(words.retry_after);
         let kind = match status {
-            400..=499 if said.is_filter() => ProviderErrorKind::ContentFilter,
+            400..=499 if words.are_a_filters() => ProviderErrorKind::ContentFilter,
             401..=403 => ProviderErrorKind::Auth,
+            400..=499 if words.are_of_credentials() => ProviderErrorKind::Auth,
             429 => ProviderErrorKind::RateLimited { retry_after: after },
-            408 | 409 | 425 | 500.. => ProviderErrorKind::Overloaded { retry_after: after },
+            400..=499 if words.are_of_a_limit() => {
+                ProviderErrorKind::RateLimited { retry_after: after }
+            }
+            408 | 409 | 424 | 425 | 500.. => ProviderErrorKind::Overloaded { retry_after: after },
             400..=499 => ProviderErrorKind::BadRequest,
             _ => ProviderErrorKind::Protocol,
         };
-        let failure = Failure::from(self.error(kind, &format!("status {status}"), body));
-        // No money left: that does not pass within seconds.
-        Failure { again: failure.again && !said.has("insufficient_quota"), ..failure }
+        self.failure(kind, &words, &format!("status {status}"), body)
     }
 
-    /// An error object in place of a chunk.
+    /// An error object in place of an event.
     pub(super) fn in_stream(&self, error: &Value) -> Failure {
-        let said = Said::from(error);
+        let words = Words::from(error);
         let status =
             error.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
         if let Some(status @ 400..=599) = status {
             return self.status(status, &HeaderMap::new(), &error.to_string());
         }
-        let kind = if said.is_filter() {
+        let kind = if words.are_a_filters() {
             ProviderErrorKind::ContentFilter
-        } else if said.has("rate_limit") || said.has("insufficient_quota") {
-            ProviderErrorKind::RateLimited { retry_after: None }
-        } else if said.has("authentication") || said.has("permission") || said.has("api_key") {
+        } else if words.are_of_a_limit() {
+            ProviderErrorKind::RateLimited { retry_after: words.retry_after }
+        } else if words.are_of_credentials() {
             ProviderErrorKind::Auth
-        } else if said.has("invalid_request") || said.has("context_length") {
+        } else if words.are_of_the_request() {
             ProviderErrorKind::BadRequest
         } else {
-            ProviderErrorKind::Overloaded { retry_after: None }
+            ProviderErrorKind::Overloaded { retry_after: words.retry_after }
         };
-        let failure = Failure::from(self.error(kind, "error in the stream", &error.to_string()));
-        Failure { again: failure.again && !said.has("insufficient_quota"), ..failure }
+        self.failure(kind, &words, "error in the stream", &error.to_string())
+    }
+
+    fn failure(&self, kind: ProviderErrorKind, words: &Words, what: &str, detail: &str) -> Failure {
+        let failure = Failure::from(self.error(kind, what, detail));
+        // No money left: that does not pass within seconds.
+        Failure { again: failure.again && !words.have("insufficient_quota"), ..failure }
     }
 
     fn error(&self, kind: ProviderErrorKind, what: &str, detail: &str) -> ProviderError {
         let mut detail = detail.split_whitespace().collect::<Vec<_>>().join(" ");
-        if let Some(key) = &self.key {
-            detail = detail.replace(&**key, "***");
+        for secret in &*self.secrets {
+            detail = detail.replace(&**secret, "***");
         }
         if let Some((end, _)) = detail.char_indices().nth(EXCERPT_CHARS) {
             detail.truncate(end);
@@ -141,31 +153,103 @@ fn is_garbage(error: &(dyn StdError + 'static)) -> bool {
         })
 }
 
-/// `code` and `type` of an error object.
-struct Said(String);
+/// What a vendor calls the error, and how long it wants to be left alone.
+#[derive(Debug, Default)]
+struct Words {
+    said: String,
+    retry_after: Option<Duration>,
+}
 
-impl Said {
+impl Words {
     fn parse(body: &str) -> Self {
         let body: Value = serde_json::from_str(body).unwrap_or_default();
-        Self::from(body.get("error").unwrap_or(&body))
+        // Gemini puts some of its errors into a list of one.
+        let body = body.get(0).unwrap_or(&body);
+        Self::from(body.get("error").unwrap_or(body))
     }
 
     fn from(error: &Value) -> Self {
-        let inner = error.get("innererror");
-        let fields =
-            [error.get("code"), error.get("type"), inner.and_then(|inner| inner.get("code"))];
-        let words: Vec<&str> = fields.into_iter().flatten().filter_map(Value::as_str).collect();
-        Self(words.join(" ").to_ascii_lowercase())
+        let mut words = Self::default();
+        let text = |value: &'_ Value, name: &str| {
+            value.get(name).and_then(Value::as_str).map(str::to_owned)
+        };
+        for name in ["code", "type", "status", "__type"] {
+            words.add(text(error, name).as_deref());
+        }
+        words.add(error.get("innererror").and_then(|inner| text(inner, "code")).as_deref());
+        for detail in error.get("details").and_then(Value::as_array).into_iter().flatten() {
+            words.add(text(detail, "reason").as_deref());
+            let delay = text(detail, "retryDelay");
+            let seconds = delay.as_deref().and_then(|delay| delay.strip_suffix('s'));
+            let seconds = seconds.and_then(|seconds| seconds.parse().ok());
+            words.retry_after = seconds
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+                .or(words.retry_after);
+        }
+        // An account without money is told in prose alone.
+        let message = text(error, "message").unwrap_or_default();
+        if message.contains("credit balance is too low") {
+            words.add(Some("billing"));
+        }
+        words
     }
 
-    fn has(&self, word: &str) -> bool {
-        self.0.contains(word)
+    fn add(&mut self, word: Option<&str>) {
+        if let Some(word) = word {
+            self.said.push_str(&word.to_ascii_lowercase());
+            self.said.push(' ');
+        }
     }
 
-    fn is_filter(&self) -> bool {
-        ["content_filter", "content_policy", "responsibleaipolicyviolation", "moderation"]
-            .into_iter()
-            .any(|word| self.has(word))
+    fn have(&self, word: &str) -> bool {
+        self.said.contains(word)
+    }
+
+    fn have_one(&self, words: &[&str]) -> bool {
+        words.iter().any(|word| self.have(word))
+    }
+
+    fn are_a_filters(&self) -> bool {
+        self.have_one(&[
+            "content_filter",
+            "content_policy",
+            "responsibleaipolicyviolation",
+            "moderation",
+        ])
+    }
+
+    fn are_of_a_limit(&self) -> bool {
+        self.have_one(&[
+            "rate_limit",
+            "insufficient_quota",
+            "resource_exhausted",
+            "throttling",
+            "servicequotaexceeded",
+        ])
+    }
+
+    fn are_of_credentials(&self) -> bool {
+        self.have_one(&[
+            "authentication",
+            "permission",
+            "api_key",
+            "unauthenticated",
+            "accessdenied",
+            "unrecognizedclient",
+            "expiredtoken",
+            "billing",
+        ])
+    }
+
+    fn are_of_the_request(&self) -> bool {
+        self.have_one(&[
+            "invalid_request",
+            "context_length",
+            "invalid_argument",
+            "request_too_large",
+            "not_found",
+            "validation",
+        ])
     }
 }
 
@@ -221,11 +305,42 @@ mod tests {
             (429, code("insufficient_quota"), limited, false),
             (500, String::new(), overloaded.clone(), true),
             (503, String::new(), overloaded.clone(), true),
+            (424, String::new(), overloaded.clone(), true),
             (529, String::new(), overloaded, true),
             (302, String::new(), Protocol, false),
         ] {
-            let failure = Classify::new(None).status(status, &HeaderMap::new(), &body);
+            let failure = Classify::new([]).status(status, &HeaderMap::new(), &body);
             assert_eq!((failure.error.kind, failure.again), (kind, again), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn every_vendors_own_words_are_understood() {
+        use ProviderErrorKind::*;
+        let invalid_key = json!([{"error": {
+            "code": 400, "message": "API key not valid.", "status": "INVALID_ARGUMENT",
+            "details": [{"@type": "t/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}],
+        }}]);
+        let exhausted = json!({"error": {
+            "code": 429, "status": "RESOURCE_EXHAUSTED",
+            "details": [{"@type": "t/google.rpc.RetryInfo", "retryDelay": "37.5s"}],
+        }});
+        let no_money = json!({"type": "error", "error": {
+            "type": "invalid_request_error", "message": "Your credit balance is too low to access the API.",
+        }});
+        let unknown_model = json!({"error": "model \"x\" not found, try pulling it first"});
+        for (status, named, body, kind) in [
+            (400, "", invalid_key, Auth),
+            (429, "", exhausted, RateLimited { retry_after: Some(Duration::from_millis(37_500)) }),
+            (400, "", no_money, Auth),
+            (404, "", unknown_model, BadRequest),
+            (400, "ValidationException", json!({"message": "m"}), BadRequest),
+            (400, "ThrottlingException:http://x/", json!({}), RateLimited { retry_after: None }),
+            (400, "ExpiredTokenException", json!({}), Auth),
+        ] {
+            let headers = headers(&[("x-amzn-errortype", named)]);
+            let failure = Classify::new([]).status(status, &headers, &body.to_string());
+            assert_eq!(failure.error.kind, kind, "{status} {named} {body}");
         }
     }
 
@@ -240,9 +355,14 @@ mod tests {
             (json!({"type": "invalid_request_error"}), BadRequest),
             (json!({"type": "server_error", "code": null}), Overloaded { retry_after: None }),
             (json!({"code": 429}), RateLimited { retry_after: None }),
+            (json!({"type": "overloaded_error"}), Overloaded { retry_after: None }),
+            (json!({"type": "api_error"}), Overloaded { retry_after: None }),
+            (json!({"type": "throttlingException"}), RateLimited { retry_after: None }),
+            (json!({"type": "validationException"}), BadRequest),
+            (json!({"code": 503, "status": "UNAVAILABLE"}), Overloaded { retry_after: None }),
             (json!("what"), Overloaded { retry_after: None }),
         ] {
-            assert_eq!(Classify::new(None).in_stream(&error).error.kind, kind, "{error}");
+            assert_eq!(Classify::new([]).in_stream(&error).error.kind, kind, "{error}");
         }
     }
 
@@ -267,7 +387,7 @@ mod tests {
     fn a_message_is_short_and_without_the_key() {
         let body = format!("bad key sk-secret {}", "x".repeat(5_000));
         let message =
-            Classify::new(Some("sk-secret")).status(401, &HeaderMap::new(), &body).error.message;
+            Classify::new(["sk-secret"]).status(401, &HeaderMap::new(), &body).error.message;
         assert!(
             message.starts_with("status 401: bad key *** x") && message.len() < 400,
             "{message}"
