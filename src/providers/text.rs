@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::Stream;
 
+use super::prompt::Message;
 use crate::domain::patch::Object;
 use crate::domain::scenario::{Length, Scenario, Usage, Via};
 
@@ -90,6 +91,17 @@ pub struct StoryRequest {
     pub shown: String,
     /// The prose is whole (it is `shown`): only choices and patch are wanted.
     pub prose_done: bool,
+    /// Model to use instead of the provider's default.
+    pub model: Option<String>,
+}
+
+/// A conversation to be gone on with.
+#[derive(Debug, Clone)]
+pub struct Talk {
+    /// The first is the system's; then the user's and the model's by turns, the user's last.
+    pub messages: Vec<Message>,
+    /// Most tokens of the answer; the provider's own limit holds as well.
+    pub max_output_tokens: u32,
     /// Model to use instead of the provider's default.
     pub model: Option<String>,
 }
@@ -225,6 +237,13 @@ pub trait TextProvider: Send + Sync + 'static {
     /// Starts writing. Connect and first-byte deadlines and the retry before the first byte are the provider's own,
     /// and so are the between-bytes and whole-turn deadlines of the stream it returns.
     async fn open(&self, request: StoryRequest) -> Result<TextStream, ProviderError>;
+
+    /// Starts answering in plain text, in no format of ours: for summaries and for talk about a story.
+    async fn converse(&self, talk: Talk) -> Result<TextStream, ProviderError> {
+        let _ = talk;
+        let kind = ProviderErrorKind::BadRequest;
+        Err(ProviderError::new(kind, "this provider tells stories and nothing else"))
+    }
 
     /// Cheap round trip that tells whether the vendor answers and takes the credentials.
     async fn probe(&self) -> Result<(), ProviderError>;

@@ -19,7 +19,7 @@ use crate::domain::budget::Amount;
 use crate::domain::scenario::Usage;
 use crate::error::{Code, ServiceError};
 use crate::providers::text::{
-    Price, ProviderError, ProviderErrorKind, StoryRequest, TextProvider, TextStream,
+    Price, ProviderError, ProviderErrorKind, StoryRequest, Talk, TextProvider, TextStream,
 };
 
 /// Most streams of one provider that are being opened at the same moment; once open they need no worker.
@@ -167,7 +167,20 @@ impl TextHandle {
         unwanted: oneshot::Receiver<()>,
     ) -> Result<TextStream, String> {
         let opened = self.pool.call(|reply| Job::Open(Box::new(request), unwanted, reply)).await;
-        opened.map_err(|error| match error.code {
+        opened.map_err(|error| self.reason(error))
+    }
+
+    /// Opens a stream of plain text. Only providers with a [`TextHandle::meter`] can.
+    ///
+    /// # Errors
+    /// The reason, as for [`TextHandle::open`].
+    pub async fn converse(&self, talk: Talk) -> Result<TextStream, String> {
+        let opened = self.pool.call(|reply| Job::Converse(Box::new(talk), reply)).await;
+        opened.map_err(|error| self.reason(error))
+    }
+
+    fn reason(&self, error: ServiceError) -> String {
+        match error.code {
             Code::ProviderUnavailable => error.message.into_owned(),
             // Its queue is full.
             Code::ServiceUnavailable if self.circuit() == Some(State::Closed) => {
@@ -176,7 +189,7 @@ impl TextHandle {
             Code::ServiceUnavailable => "circuit_open".into(),
             Code::Timeout => "timeout".into(),
             _ => "internal".into(),
-        })
+        }
     }
 
     /// Reports what went wrong in a stream that had been opened. Only the provider's own failures count.
@@ -210,6 +223,7 @@ fn pool_name(provider: &str) -> &'static str {
 }
 
 enum Job {
+    Converse(Box<Talk>, Reply<TextStream>),
     Open(Box<StoryRequest>, oneshot::Receiver<()>, Reply<TextStream>),
     /// A stream broke off.
     Failed(ProviderError, Reply<()>),
@@ -224,6 +238,7 @@ impl Work for OpenWork {
 
     async fn run(&self, job: Job) -> Result<(), Trip> {
         match job {
+            Job::Converse(talk, reply) => reply.answer(self.provider.converse(*talk).await),
             Job::Open(request, unwanted, reply) => {
                 let unwanted = async {
                     if unwanted.await.is_err() {

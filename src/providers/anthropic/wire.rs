@@ -156,3 +156,51 @@ fn usage(counts: Option<&RawValue>) -> Option<Tokens> {
         .map(|fresh| fresh + counts.cache_creation_input_tokens.unwrap_or(0) + cached.unwrap_or(0));
     Some(Tokens { input, cached, output: counts.output_tokens })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_what_the_vendor_documents() {
+        let said = |role, text: &str| Message { role, content: text.into() };
+        let messages = [
+            said(Role::System, "Rules."),
+            said(Role::User, "Task."),
+            said(Role::Assistant, "The wall"),
+        ];
+        let ask = Ask {
+            model: "m",
+            messages: &messages,
+            prefilled: true,
+            max_output_tokens: 9,
+            temperature: None,
+        };
+        insta::assert_json_snapshot!(body(&ask), @r#"
+        {
+          "model": "m",
+          "max_tokens": 9,
+          "stream": true,
+          "system": [
+            {
+              "type": "text",
+              "text": "Rules.",
+              "cache_control": {
+                "type": "ephemeral"
+              }
+            }
+          ],
+          "messages": [
+            {
+              "role": "user",
+              "content": "Task."
+            },
+            {
+              "role": "assistant",
+              "content": "The wall"
+            }
+          ]
+        }
+        "#);
+    }
+}

@@ -176,3 +176,55 @@ impl From<Counts> for Tokens {
         Tokens { input, cached, output: counts.output_tokens }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_what_the_vendor_documents() {
+        let said = |role, text: &str| Message { role, content: text.into() };
+        let messages = [
+            said(Role::System, "Rules."),
+            said(Role::User, "Task."),
+            said(Role::Assistant, "The wall"),
+        ];
+        let ask = Ask {
+            model: "m",
+            messages: &messages,
+            prefilled: true,
+            max_output_tokens: 9,
+            temperature: None,
+        };
+        insta::assert_json_snapshot!(body(&ask), @r#"
+        {
+          "system": [
+            {
+              "text": "Rules."
+            }
+          ],
+          "messages": [
+            {
+              "role": "user",
+              "content": [
+                {
+                  "text": "Task."
+                }
+              ]
+            },
+            {
+              "role": "assistant",
+              "content": [
+                {
+                  "text": "The wall"
+                }
+              ]
+            }
+          ],
+          "inferenceConfig": {
+            "maxTokens": 9
+          }
+        }
+        "#);
+    }
+}

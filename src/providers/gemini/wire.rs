@@ -190,3 +190,67 @@ impl From<Counts> for Tokens {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_what_the_vendor_documents() {
+        let said = |role, text: &str| Message { role, content: text.into() };
+        let messages = [
+            said(Role::System, "Rules."),
+            said(Role::User, "Task."),
+            said(Role::Assistant, "The wall"),
+        ];
+        let ask = Ask {
+            model: "gemini-3.5-flash-lite",
+            messages: &messages,
+            prefilled: true,
+            max_output_tokens: 9,
+            temperature: None,
+        };
+        insta::assert_json_snapshot!(body(&ask), @r#"
+        {
+          "systemInstruction": {
+            "parts": [
+              {
+                "text": "Rules."
+              }
+            ]
+          },
+          "contents": [
+            {
+              "role": "user",
+              "parts": [
+                {
+                  "text": "Task."
+                }
+              ]
+            },
+            {
+              "role": "model",
+              "parts": [
+                {
+                  "text": "The wall"
+                }
+              ]
+            }
+          ],
+          "generationConfig": {
+            "maxOutputTokens": 9,
+            "thinkingConfig": {
+              "thinkingLevel": "low"
+            }
+          }
+        }
+        "#);
+        for (model, thinking) in [
+            ("models/gemini-2.5-flash-lite", serde_json::json!({"thinkingBudget": 0})),
+            ("gemini-2.5-pro", serde_json::Value::Null),
+        ] {
+            let body = serde_json::to_value(body(&Ask { model, ..ask })).expect("JSON");
+            assert_eq!(body["generationConfig"]["thinkingConfig"], thinking, "{model}");
+        }
+    }
+}

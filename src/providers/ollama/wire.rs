@@ -106,3 +106,49 @@ struct Part<'a> {
     #[serde(borrow, default)]
     content: Option<Word<'a>>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_what_the_vendor_documents() {
+        let said = |role, text: &str| Message { role, content: text.into() };
+        let messages = [
+            said(Role::System, "Rules."),
+            said(Role::User, "Task."),
+            said(Role::Assistant, "The wall"),
+        ];
+        let ask = Ask {
+            model: "m",
+            messages: &messages,
+            prefilled: true,
+            max_output_tokens: 9,
+            temperature: None,
+        };
+        insta::assert_json_snapshot!(body(&ask, 4096), @r#"
+        {
+          "model": "m",
+          "messages": [
+            {
+              "role": "system",
+              "content": "Rules."
+            },
+            {
+              "role": "user",
+              "content": "Task."
+            },
+            {
+              "role": "assistant",
+              "content": "The wall"
+            }
+          ],
+          "stream": true,
+          "options": {
+            "num_predict": 9,
+            "num_ctx": 4096
+          }
+        }
+        "#);
+    }
+}

@@ -34,7 +34,7 @@ use self::said::{Meter, Said};
 use self::wire::Wire;
 use super::prompt::{self, Message, Role};
 use super::text::{
-    Price, ProviderError, ProviderErrorKind, StoryRequest, TextProvider, TextStream,
+    Price, ProviderError, ProviderErrorKind, StoryRequest, Talk, TextProvider, TextStream,
 };
 use crate::config::{self, Continuation};
 
@@ -213,6 +213,20 @@ impl<V: Vendor> Remote<V> {
         wanted && !request.prose_done && !request.shown.trim().is_empty()
     }
 
+    /// The call that goes on with a conversation, and who is to listen to its answer.
+    fn prepare_talk(&self, talk: &Talk) -> Result<(Call, Said), ProviderError> {
+        let call = self.vendor.call(&Ask {
+            model: talk.model.as_deref().unwrap_or(&self.model),
+            messages: &talk.messages,
+            prefilled: false,
+            max_output_tokens: self.max_output_tokens.min(talk.max_output_tokens),
+            temperature: self.temperature,
+        })?;
+        let input_bytes = talk.messages.iter().map(|message| message.content.len()).sum();
+        let meter = Meter::new(Arc::clone(&self.name), self.price, input_bytes);
+        Ok((call, Said::new(self.classify.clone(), meter, false)))
+    }
+
     /// The call for the scene, and who is to listen to its answer.
     fn prepare(
         &self,
@@ -298,33 +312,13 @@ impl<V: Vendor> TextProvider for Remote<V> {
     }
 
     async fn open(&self, request: StoryRequest) -> Result<TextStream, ProviderError> {
-        let permit = self.admit().await?;
         let model = request.model.as_deref().unwrap_or(&self.model);
-        let mut prefilled = self.prefills(&request, model);
-        let started = Instant::now();
-        self.retries.deposit();
-        let mut tries = 1;
-        loop {
-            let (call, said) = self.prepare(&request, prefilled)?;
-            let failure = match self.attempt(call, said, started).await {
-                Ok(relay) => return Ok(relay.holding(permit).boxed()),
-                Err(failure) => failure,
-            };
-            if prefilled && failure.error.kind == ProviderErrorKind::BadRequest {
-                // Newer models of a vendor may take a request to go on where older ones took their own words.
-                tracing::info!(provider = &*self.name, error = %failure.error, model, "asking without the model's own words");
-                prefilled = false;
-                continue;
-            }
-            let left = self.deadlines.whole.saturating_sub(started.elapsed());
-            let Some(wait) = self.retries.wait(&failure, tries, left) else {
-                return Err(failure.error);
-            };
-            // Said aloud: the vendor may charge for a try that reached it, even if no text of it came back.
-            tracing::info!(provider = &*self.name, error = %failure.error, tries, wait_ms = wait.as_millis(), "trying again");
-            tokio::time::sleep(wait).await;
-            tries += 1;
-        }
+        let prefilled = self.prefills(&request, model);
+        self.call(prefilled, |prefilled| self.prepare(&request, prefilled)).await
+    }
+
+    async fn converse(&self, talk: Talk) -> Result<TextStream, ProviderError> {
+        self.call(false, |_| self.prepare_talk(&talk)).await
     }
 
     async fn probe(&self) -> Result<(), ProviderError> {
@@ -336,6 +330,41 @@ impl<V: Vendor> TextProvider for Remote<V> {
             // Many servers lack this route: that they say so proves that they live.
             Err(failure) if !failure.error.kind.is_dependency_failure() => Ok(()),
             Err(failure) => Err(failure.error),
+        }
+    }
+}
+
+impl<V: Vendor> Remote<V> {
+    /// Makes a call, again where that may help, up to its first text.
+    async fn call(
+        &self,
+        mut prefilled: bool,
+        prepare: impl Fn(bool) -> Result<(Call, Said), ProviderError>,
+    ) -> Result<TextStream, ProviderError> {
+        let permit = self.admit().await?;
+        let started = Instant::now();
+        self.retries.deposit();
+        let mut tries = 1;
+        loop {
+            let (call, said) = prepare(prefilled)?;
+            let failure = match self.attempt(call, said, started).await {
+                Ok(relay) => return Ok(relay.holding(permit).boxed()),
+                Err(failure) => failure,
+            };
+            if prefilled && failure.error.kind == ProviderErrorKind::BadRequest {
+                // Newer models of a vendor may take a request to go on where older ones took their own words.
+                tracing::info!(provider = &*self.name, error = %failure.error, "asking without the model's own words");
+                prefilled = false;
+                continue;
+            }
+            let left = self.deadlines.whole.saturating_sub(started.elapsed());
+            let Some(wait) = self.retries.wait(&failure, tries, left) else {
+                return Err(failure.error);
+            };
+            // Said aloud: the vendor may charge for a try that reached it, even if no text of it came back.
+            tracing::info!(provider = &*self.name, error = %failure.error, tries, wait_ms = wait.as_millis(), "trying again");
+            tokio::time::sleep(wait).await;
+            tries += 1;
         }
     }
 }
