@@ -34,6 +34,12 @@ pub(super) fn text_providers(config: &Config, circuit: &Policy) -> TextProviders
             Err(error) => tracing::warn!(provider = name, %error, "text provider is left out"),
         }
     }
+    for name in providers.idle() {
+        tracing::warn!(
+            provider = name,
+            "text provider is configured and providers.text does not name it"
+        );
+    }
     let storyteller = StorytellerProvider::new(providers.storyteller.words_per_second);
     specs.push(TextSpec {
         provider: Arc::new(storyteller) as Arc<dyn TextProvider>,

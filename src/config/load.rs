@@ -137,15 +137,19 @@ pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Outco
     }
     let ours: config::Map<String, String> =
         env.iter().filter(|(name, _)| name.starts_with("WHATIF__")).map(own).collect();
-    let ours = Environment::with_prefix("WHATIF")
+    let mut environment = Environment::with_prefix("WHATIF")
         .prefix_separator("__")
         .separator("__")
         .try_parsing(true)
         .list_separator(",")
         .with_list_parse_key("server.origins")
         .with_list_parse_key("server.trusted_proxies")
-        .with_list_parse_key("providers.text")
-        .source(Some(ours));
+        .with_list_parse_key("providers.text");
+    for name in ours.keys().filter(|name| name.ends_with("__MODELS")) {
+        let key = name.trim_start_matches("WHATIF__").replace("__", ".").to_lowercase();
+        environment = environment.with_list_parse_key(&key);
+    }
+    let ours = environment.source(Some(ours));
     let conventional = conventional.build().map_err(|error| ConfigError::Value {
         origin: "the environment".into(),
         message: one_line(&error),
@@ -331,6 +335,7 @@ mod tests {
                 ("GEMINI_API_KEY_FILE", path),
                 ("WHATIF__PROVIDERS__OPENAI__MODEL", "o"),
                 ("WHATIF__PROVIDERS__GEMINI__MODEL", "g"),
+                ("WHATIF__PROVIDERS__GEMINI__MODELS", "g,h"),
             ]),
             "openai (o), gemini (g), storyteller"
         );

@@ -76,6 +76,13 @@ impl Providers {
         self.text.iter().filter_map(|name| Some((name.as_str(), self.vendors.get(name)?)))
     }
 
+    /// Sections that somebody made and nobody is asked by. Those of the kinds are always there.
+    pub fn idle(&self) -> impl Iterator<Item = &str> {
+        let names = self.vendors.keys().map(String::as_str);
+        names
+            .filter(|name| Kind::named(name).is_none() && self.text.iter().all(|text| text != name))
+    }
+
     /// Whether somebody chose who may tell. If not, a vendor without credentials is no mistake.
     pub fn is_chosen(&self) -> bool {
         self.text != Self::default().text
@@ -191,6 +198,9 @@ mod tests {
         assert_eq!(local.temperature, Vendor::of(Kind::OpenAi).temperature);
         providers.check().unwrap();
         assert!(providers.vendors.contains_key("gemini"), "the kinds are always there");
+        assert_eq!(providers.idle().count(), 0);
+        let forgotten = read("[local]\nkind = \"ollama\"\n").unwrap();
+        assert_eq!(forgotten.idle().collect::<Vec<_>>(), ["local"]);
         assert_eq!(providers.describe(), "local (m), anthropic (claude-haiku-4-5), storyteller");
     }
 

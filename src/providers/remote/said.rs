@@ -266,6 +266,41 @@ mod tests {
     }
 
     #[test]
+    fn the_bill_is_counted_however_an_answer_ends() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let counted = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            let price = Price { input: 1_000_000, cached_input: 100_000, output: 5_000_000 };
+            let answer = |begun: bool, tokens: Tokens, text: &str| {
+                let meter = Meter::new("test".into(), price, 40);
+                let mut said = Said::new(Classify::new([]), meter, false);
+                if begun {
+                    said.begun();
+                }
+                said.tokens(tokens);
+                said.text(text);
+                let _ = said.take_text();
+            };
+            // As the vendor counted.
+            answer(true, Tokens { input: Some(100), cached: Some(60), output: Some(7) }, "ignored");
+            // Abandoned after 8 bytes: 2 tokens, for a prompt of 10.
+            answer(true, Tokens::default(), "12345678");
+            // Never answered, and without a word.
+            answer(false, Tokens::default(), "");
+            answer(true, Tokens::default(), "");
+        });
+        let counted = counted.render();
+        for line in [
+            "whatif_text_tokens_total{provider=\"test\",kind=\"input\"} 50",
+            "whatif_text_tokens_total{provider=\"test\",kind=\"cached\"} 60",
+            "whatif_text_tokens_total{provider=\"test\",kind=\"output\"} 9",
+            "whatif_text_cost_microdollars_total{provider=\"test\"} 101",
+        ] {
+            assert!(counted.contains(line), "{line} in {counted}");
+        }
+    }
+
+    #[test]
     fn what_was_said_first_stays() {
         let mut said = said(false);
         said.failed(&serde_json::json!({"type": "overloaded_error"}));

@@ -3,14 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use whatif::config::{Kind, Vendor};
 use whatif::domain::patch::Object;
 use whatif::domain::scenario::{Choice, Usage};
 use whatif::domain::turn_format::render;
 use whatif::providers::text::{EndReason, ProviderErrorKind, StoryRequest};
 
-use super::{KEY, configured, open_error, provider, read, request};
+use super::{KEY, configured, open_error, provider, read, request, told};
 use crate::support::aimock::Aimock;
 
 /// OpenAI's has tests of its own. The mock counts nothing for Ollama, and does not decode paths.
@@ -20,13 +20,6 @@ fn scene() -> String {
     let choice = |label: &str| Choice { id: String::new(), label: label.into(), hint: None };
     let prose = "The gate fell — “quietly”, said some. 漢𝄞\n\nNobody spoke.";
     render(prose, &[choice("Run"), choice("Stay")], &Object::new())
-}
-
-/// What the server says that it was told: roles and texts.
-fn told(call: &Value) -> Vec<(String, String)> {
-    let messages = call["body"]["messages"].as_array().expect("messages");
-    let text = |value: &'_ Value| value.as_str().map(str::to_owned).expect("text");
-    messages.iter().map(|message| (text(&message["role"]), text(&message["content"]))).collect()
 }
 
 #[tokio::test]

@@ -1,16 +1,18 @@
 //! All vendors' formats against the same demands: on a mock server by other people ([`mocked`]), on one that misbehaves
-//! ([`faults`], [`silence`]), and where a real one can be had, on that ([`llama`]).
+//! ([`faults`], [`silence`]), and where a real one can be had, on that ([`llama`]); and whole scenes of theirs ([`scenes`]).
 
 mod continuing;
 mod faults;
 mod format;
 mod llama;
 mod mocked;
+mod scenes;
 mod silence;
 
 use std::sync::Arc;
 
 use futures::StreamExt;
+use serde_json::Value;
 use whatif::config::{Kind, Vendor};
 use whatif::domain::patch::Object;
 use whatif::domain::scenario::{Length, Usage, Via};
@@ -85,4 +87,11 @@ async fn read(provider: &Arc<dyn TextProvider>, request: StoryRequest) -> (Vec<S
 
 async fn open_error(provider: &Arc<dyn TextProvider>, model: &str) -> ProviderError {
     provider.open(request(model)).await.err().expect("the call fails")
+}
+
+/// What a mock server says that it was told: roles and texts.
+fn told(call: &Value) -> Vec<(String, String)> {
+    let messages = call["body"]["messages"].as_array().expect("messages");
+    let text = |value: &'_ Value| value.as_str().map(str::to_owned).expect("text");
+    messages.iter().map(|message| (text(&message["role"]), text(&message["content"]))).collect()
 }
