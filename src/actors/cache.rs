@@ -77,6 +77,17 @@ impl CacheHandle {
         self.join(key, ttl, fill).await
     }
 
+    /// What is kept under `key`.
+    pub async fn get(&self, key: &str) -> Option<Bytes> {
+        self.0.get(key).await
+    }
+
+    /// Keeps a value for `ttl`, if the store can.
+    pub async fn put(&self, key: &str, value: Bytes, ttl: Duration) {
+        let inner = &self.0;
+        inner.ask("put", inner.store.put(key, value, ttl)).await;
+    }
+
     /// Forgets what is kept under `key`, and keeps nothing of what is being filled now: to be called after what it was
     /// made from has changed. Another replica that is filling it this very moment may keep the older one; so does
     /// everyone when the store cannot be reached, for as long as it was to be kept.
@@ -120,14 +131,7 @@ struct Seat {
 impl Seat {
     async fn fly(self, ttl: Duration, fill: impl Future<Output = Outcome>) -> Outcome {
         let inner = &self.inner;
-        let found = inner.ask("get", inner.store.get(&self.key)).await;
-        let outcome = match found {
-            Some(Some(_)) => "hit",
-            Some(None) => "miss",
-            None => "away",
-        };
-        metrics::counter!("whatif_cache_total", "outcome" => outcome).increment(1);
-        if let Some(Some(value)) = found {
+        if let Some(value) = inner.get(&self.key).await {
             return Ok(value);
         }
         let filled = timeout(FILL_DEADLINE, fill).await;
@@ -155,6 +159,17 @@ impl Drop for Seat {
 }
 
 impl Inner {
+    async fn get(&self, key: &str) -> Option<Bytes> {
+        let found = self.ask("get", self.store.get(key)).await;
+        let outcome = match found {
+            Some(Some(_)) => "hit",
+            Some(None) => "miss",
+            None => "away",
+        };
+        metrics::counter!("whatif_cache_total", "outcome" => outcome).increment(1);
+        found.flatten()
+    }
+
     /// What the store answers within its time; `None` if it does not, and while it is left alone.
     async fn ask<T>(
         &self,

@@ -94,6 +94,7 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
             request_timeout: config.server.request_timeout,
         },
     );
+    let cache = CacheHandle::new(&config.cache, Arc::clone(&stores.cache));
     let scenarios = Arc::new(stores.dynamo.scenarios());
     let (history, history_row, history_status) =
         history::build(scenarios, clock.clone(), circuit.clone());
@@ -107,6 +108,7 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
             config: config.budget.clone(),
             circuit: circuit.clone(),
         },
+        cache: cache.clone(),
         clock: clock.clone(),
         config: config.sessions.clone(),
         retention: config.event_log.retention,
@@ -145,7 +147,7 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
         answers,
         gateway: gateway.clone(),
         limits,
-        cache: CacheHandle::new(&config.cache, stores.cache),
+        cache,
         metrics: MetricsPage::new(|| recorder.render()),
         clock,
         config: Arc::clone(&config),

@@ -10,6 +10,7 @@
 mod asking;
 mod attach;
 mod carry;
+mod chapters;
 mod checkpoint;
 mod draft;
 mod follow;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::budget::{self, BudgetHandle, UserUsage};
+use super::cache::CacheHandle;
 use super::history::HistoryHandle;
 use super::status::ServiceStatus;
 use super::supervisor::ChildSpec;
@@ -52,6 +54,7 @@ pub use draft::Draft;
 pub use tail::{Taken, Wake};
 pub use text::{TextHandle, TextProviders, TextSpec};
 
+use chapters::Chapters;
 use follow::Following;
 use lease::{KeeperArgs, Leases};
 use peers::{Ask, Peers};
@@ -70,6 +73,7 @@ pub struct GenerationDeps {
     pub history: HistoryHandle,
     pub texts: TextProviders,
     pub budget: BudgetHandle,
+    chapters: Arc<Chapters>,
     pub clock: Clock,
     pub config: config::Sessions,
     /// How long events of finished turns stay replayable.
@@ -90,6 +94,7 @@ pub struct Parts {
     pub history: HistoryHandle,
     pub texts: TextProviders,
     pub budget: budget::Parts,
+    pub cache: CacheHandle,
     pub clock: Clock,
     pub config: config::Sessions,
     pub retention: Duration,
@@ -107,7 +112,8 @@ pub struct GenerationHandle {
 /// The generation service's row, the rows of the session shards, of the lease keeper and of the listener to other
 /// replicas, and the way to them.
 pub fn build(parts: Parts) -> (GenerationHandle, Vec<ChildSpec>, Arc<ServiceStatus>) {
-    let Parts { log, bus, history, texts, budget, clock, config, retention, replica } = parts;
+    let Parts { log, bus, history, texts, budget, cache, clock, config, retention, replica } =
+        parts;
     let (budget, budget_row, budget_view) = budget::build(budget, clock.clone());
     let shards = Shards::new(config.shards);
     let peers = bus.map(|bus| Arc::new(Peers::new(bus, replica.clone())));
@@ -117,6 +123,7 @@ pub fn build(parts: Parts) -> (GenerationHandle, Vec<ChildSpec>, Arc<ServiceStat
         history,
         texts,
         budget,
+        chapters: Arc::new(Chapters::new(cache)),
         clock,
         retention,
         replica,

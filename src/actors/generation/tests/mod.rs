@@ -1,6 +1,7 @@
 //! Sessions and turns as a whole, through [`GenerationHandle`]: the real tree, the in-memory log and the storyteller, on
 //! a paused clock. Only the vendor, the scenario store and the log's failures are scripted.
 
+mod chapters;
 mod commands;
 mod expenses;
 mod failover;
@@ -26,6 +27,7 @@ use uuid::Uuid;
 use self::script::Script;
 use self::stores::{FaultyBus, FaultyLog, Ledger, Scenes};
 use super::*;
+use crate::actors::cache::CacheHandle;
 use crate::actors::circuit::Policy;
 use crate::actors::history;
 use crate::actors::supervisor::{Excess, Intensity, Supervisor, SupervisorArgs};
@@ -34,6 +36,7 @@ use crate::domain::ids::SceneId;
 use crate::domain::patch::{self, Object};
 use crate::domain::scenario::{Finish, Length, Scene, Via, content_hash, utf16_len};
 use crate::providers::storyteller::StorytellerProvider;
+use crate::storage::embedded::LocalCache;
 use tokio::time::timeout;
 
 use super::shard::ShardMsg;
@@ -47,6 +50,7 @@ struct World {
     bus: Arc<FaultyBus>,
     scenes: Arc<Scenes>,
     ledger: Arc<Ledger>,
+    cache: CacheHandle,
     /// Of every replica started from now on.
     budget: config::Budget,
     script: Arc<Script>,
@@ -81,6 +85,7 @@ impl World {
             bus: Arc::default(),
             scenes: Arc::default(),
             ledger: Arc::default(),
+            cache: CacheHandle::new(&config::Cache::default(), Arc::new(LocalCache::new(1 << 20))),
             budget: config::Budget::default(),
             script: Arc::default(),
             rival: None,
@@ -136,6 +141,7 @@ impl World {
                 config: self.budget.clone(),
                 circuit: policy(),
             },
+            cache: self.cache.clone(),
             clock,
             config,
             retention: Duration::from_secs(3600),

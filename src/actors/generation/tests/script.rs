@@ -10,8 +10,8 @@ use futures::stream;
 
 use crate::domain::scenario::Usage;
 use crate::providers::text::{
-    EndReason, Price, ProviderError, ProviderErrorKind, StoryRequest, TextChunk, TextProvider,
-    TextStream,
+    EndReason, Price, ProviderError, ProviderErrorKind, StoryRequest, Talk, TextChunk,
+    TextProvider, TextStream,
 };
 
 pub const NAME: &str = "scripted";
@@ -78,6 +78,9 @@ pub struct Script {
     always: Mutex<Option<Plan>>,
     pub opened: AtomicUsize,
     pub probes: AtomicUsize,
+    /// All that it was sent, oldest first.
+    pub requests: Mutex<Vec<StoryRequest>>,
+    pub talks: Mutex<Vec<String>>,
 }
 
 impl Script {
@@ -129,6 +132,7 @@ impl TextProvider for Script {
 
     async fn open(&self, request: StoryRequest) -> Result<TextStream, ProviderError> {
         self.opened.fetch_add(1, Ordering::SeqCst);
+        self.requests.lock().unwrap().push(request.clone());
         let planned = self.plans.lock().unwrap().pop_front();
         let plan = planned.or(*self.always.lock().unwrap()).unwrap_or(Plan::Whole);
         let prose = match request.variation {
@@ -203,6 +207,14 @@ impl TextProvider for Script {
                 }
             }
         })))
+    }
+
+    async fn converse(&self, talk: Talk) -> Result<TextStream, ProviderError> {
+        let mut talks = self.talks.lock().unwrap();
+        talks.push(talk.messages[1].content.clone());
+        let text = TextChunk::Text(format!("  Summary\n\nnumber {}. ", talks.len()));
+        let end = TextChunk::End { reason: EndReason::Complete, usage: USAGE };
+        Ok(Box::pin(stream::iter([Ok(text), Ok(end)])))
     }
 
     async fn probe(&self) -> Result<(), ProviderError> {

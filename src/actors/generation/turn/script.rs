@@ -6,6 +6,7 @@ use super::expense::Expense;
 use super::{Accepted, Broken, Outcome, Signals, TurnArgs, TurnError, Work};
 use crate::actors::generation::GenerationDeps;
 use crate::actors::generation::carry::Carry;
+use crate::actors::generation::chapters;
 use crate::actors::generation::checkpoint::{Checkpoint, OpenTurn};
 use crate::actors::generation::draft::{Draft, text_deltas};
 use crate::actors::generation::session::Current;
@@ -16,7 +17,7 @@ use crate::domain::patch::Object;
 use crate::domain::scenario::{MAX_SCENES, Scenario, Scene, Usage, Via, utf16_len};
 use crate::domain::turn::Command;
 use crate::error::{Code, ServiceError};
-use crate::providers::text::{Brief, PastScene, StoryRequest};
+use crate::providers::text::{Brief, Chapter, PastScene, StoryRequest};
 
 /// Who is named as the author of a text that the reader wrote.
 const READER: &str = "reader";
@@ -41,6 +42,7 @@ pub(super) struct Running {
 pub(super) struct Context {
     pub brief: Arc<Brief>,
     pub path: Arc<Vec<PastScene>>,
+    pub chapters: Arc<Vec<Chapter>>,
     pub state: Arc<Object>,
 }
 
@@ -238,12 +240,28 @@ impl Running {
             return Err(ServiceError::scene_not_found());
         }
         let state = path.last().map(|scene| scene.state.clone()).unwrap_or_default();
+        let chapters = self.chapters(&path).await;
         let past = |scene: Scene| PastScene { via: scene.via, text: scene.text };
         Ok(Context {
             brief: Arc::new(Brief::of(scenario)),
             path: Arc::new(path.into_iter().map(past).collect()),
+            chapters: Arc::new(chapters),
             state: Arc::new(state),
         })
+    }
+
+    /// What has been summed up of the way here. What is missing is begun to be, for the turns to come; only language
+    /// models need any of it.
+    async fn chapters(&self, path: &[Scene]) -> Vec<Chapter> {
+        let wanted = self.scenario.provider.as_deref();
+        if self.deps.texts.candidates(wanted).first().is_none_or(|text| text.meter.is_none()) {
+            return Vec::new();
+        }
+        let found = self.deps.chapters.find(self.scenario.id, path).await;
+        if let Some(last) = path.last() {
+            chapters::make_missing(&self.deps, &self.scenario, last.turn, path, &found);
+        }
+        found
     }
 
     /// Provider and model that will be asked first.
@@ -280,7 +298,7 @@ impl Running {
         StoryRequest {
             brief: Arc::clone(&context.brief),
             path: Arc::clone(&context.path),
-            chapters: Arc::default(),
+            chapters: Arc::clone(&context.chapters),
             state: Arc::clone(&context.state),
             via,
             variation: if told_anew { draft.scene.0 } else { 0 },
