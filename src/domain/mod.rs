@@ -1,6 +1,7 @@
 //! Values and rules. No I/O, no runtime, no store: everything here can be tested with plain function calls.
 
 pub mod budget;
+pub mod defuse;
 pub mod event;
 pub mod ids;
 pub mod login;
@@ -12,3 +13,4 @@ pub mod turn;
 pub mod turn_format;
 pub mod user;
 pub mod wish;
+pub mod world_state;

@@ -149,6 +149,10 @@ impl TextProvider for StorytellerProvider {
         MODEL
     }
 
+    fn continues_exactly(&self) -> bool {
+        true
+    }
+
     async fn open(&self, request: StoryRequest) -> Result<TextStream, ProviderError> {
         Ok(Box::pin(stream::unfold(Recital::new(&scene(&request), self.word), Recital::next)))
     }

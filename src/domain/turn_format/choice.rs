@@ -1,5 +1,7 @@
 //! One line of the choice block. Models are asked for `1. Label | hint` and write many things near it.
 
+use std::collections::BTreeSet;
+
 use super::MAX_LABEL_CHARS;
 
 /// Reads `1. Label | hint`, `1) Label`, `(1) Label`, `- Label`, `a) Label`, each with or without bold marks, or a bare
@@ -23,9 +25,38 @@ pub(super) fn parse(line: &str) -> Option<(String, Option<String>)> {
     Some((label, hint.map(clean).filter(|hint| hint.chars().any(char::is_alphanumeric))))
 }
 
-/// What two labels have in common if a reader would take them for the same: their letters and digits.
-pub(super) fn key(label: &str) -> String {
-    label.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+/// What tells one label from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Key {
+    /// Letters and digits, in lower case.
+    letters: String,
+    /// The words that say something: those of three letters and more, or all if there are none.
+    words: BTreeSet<String>,
+}
+
+impl Key {
+    pub(super) fn of(label: &str) -> Self {
+        let words = |least: usize| -> BTreeSet<String> {
+            let words = label.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase);
+            words.filter(|word| word.chars().count() >= least && word != "the").collect()
+        };
+        let (telling, all) = (words(3), words(1));
+        Self {
+            letters: label
+                .chars()
+                .filter(|c| c.is_alphanumeric())
+                .flat_map(char::to_lowercase)
+                .collect(),
+            words: if telling.is_empty() { all } else { telling },
+        }
+    }
+
+    /// Whether a reader would take the two for the same: the same letters, or all but the same words in any order.
+    pub(super) fn is_like(&self, other: &Key) -> bool {
+        let shared = self.words.intersection(&other.words).count();
+        let all = self.words.union(&other.words).count();
+        self.letters == other.letters || (shared > 0 && shared * 20 > all * 17)
+    }
 }
 
 fn strip_bullet(line: &str) -> Option<&str> {
@@ -114,6 +145,21 @@ mod tests {
         ] {
             let want = (!label.is_empty()).then(|| (label.to_owned(), hint.map(str::to_owned)));
             assert_eq!(parse(line), want, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn labels_that_say_the_same_are_alike() {
+        for (one, other, alike) in [
+            ("Open the gate", "open the Gate!", true),
+            ("Open the temple granaries", "Open the granaries of the temple", true),
+            ("Send the reserve to hold the pass", "Send the reserve to hold the ford", false),
+            ("Open the gate", "Close the gate", false),
+            ("Go", "No", false),
+            ("打开城门", "关上城门", false),
+            ("Ask him", "Ask her", false),
+        ] {
+            assert_eq!(Key::of(one).is_like(&Key::of(other)), alike, "{one} / {other}");
         }
     }
 

@@ -39,7 +39,7 @@ pub struct TurnParser {
     buffer: String,
     patch_too_long: bool,
     /// Keys of the choices known.
-    known: Vec<String>,
+    known: Vec<choice::Key>,
 }
 
 impl TurnParser {
@@ -71,7 +71,7 @@ impl TurnParser {
     pub fn choices_only<'a>(known: impl IntoIterator<Item = &'a str>) -> Self {
         Self {
             phase: Phase::Choices,
-            known: known.into_iter().map(choice::key).collect(),
+            known: known.into_iter().map(choice::Key::of).collect(),
             ..Self::resumed(1)
         }
     }
@@ -274,8 +274,8 @@ impl TurnParser {
         } else if self.known.len() < MAX_CHOICES
             && let Some((label, hint)) = choice::parse(line)
         {
-            let key = choice::key(&label);
-            if !self.known.contains(&key) {
+            let key = choice::Key::of(&label);
+            if !self.known.iter().any(|known| known.is_like(&key)) {
                 self.known.push(key);
                 out.piece(Piece::Choice { label, hint });
             }

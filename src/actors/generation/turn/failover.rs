@@ -5,6 +5,7 @@
 //! enough choices.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -149,7 +150,7 @@ impl Running {
             };
             let (fresh, silent) = (draft.text_done, draft.units == 0);
             let before = Written::by(draft);
-            let ended = self.pump(draft, &text, stream).await?;
+            let ended = self.pump(draft, context, &text, stream).await?;
             let said = match &ended {
                 Ended::Over { usage, .. } => Some(*usage),
                 _ => None,
@@ -172,6 +173,12 @@ impl Running {
                     // Who ended by itself and named no change of the world knows of none.
                     if end == EndReason::Complete && draft.is_playable() {
                         break;
+                    }
+                    // Who wrote the scene knows best which choices it leads to: asked once more, for those alone. Else
+                    // the storyteller's will do.
+                    if !fresh && !draft.is_playable() && text.meter.is_some() {
+                        candidates.drain(..candidates.len().saturating_sub(1));
+                        candidates.push_front(text);
                     }
                 }
                 Ended::Over { usage, .. } => {
@@ -302,6 +309,7 @@ impl Running {
     async fn pump(
         &mut self,
         draft: &mut Draft,
+        context: &Context,
         text: &TextHandle,
         stream: TextStream,
     ) -> Result<Ended, WriteError> {
@@ -313,7 +321,8 @@ impl Running {
         let trimmer = joined.then(|| OverlapTrimmer::new(&draft.text));
         let signals = self.signals.clone();
         let coalesce = self.deps.config.coalesce;
-        let mut pump = Pump { writer: &mut self.writer, draft, signals: &signals, coalesce };
+        let state = (!text.exact).then(|| Arc::clone(&context.state));
+        let mut pump = Pump { writer: &mut self.writer, draft, signals: &signals, coalesce, state };
         pump.run(stream, parser, trimmer).await
     }
 

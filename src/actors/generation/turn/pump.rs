@@ -7,7 +7,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,10 +17,13 @@ use tokio::time::{Instant, Sleep};
 use super::signals::{Interruption, Signals};
 use crate::actors::generation::draft::Draft;
 use crate::actors::generation::writer::{LogWriter, WriteError};
+use crate::domain::defuse::{Defuser, defuse};
 use crate::domain::event::Event;
 use crate::domain::overlap::OverlapTrimmer;
+use crate::domain::patch::Object;
 use crate::domain::scenario::{Choice, Usage};
 use crate::domain::turn_format::{MIN_CHOICES, Piece, ProseVerdict, TurnParser};
+use crate::domain::world_state::admissible;
 use crate::providers::text::{EndReason, ProviderError, ProviderErrorKind, TextChunk, TextStream};
 
 /// Text that is logged without waiting for more.
@@ -49,6 +52,8 @@ pub(super) struct Pump<'a> {
     pub draft: &'a mut Draft,
     pub signals: &'a Signals,
     pub coalesce: Duration,
+    /// The world's state before the scene, if what the stream says about it has to be looked at.
+    pub state: Option<Arc<Object>>,
 }
 
 /// Events that are certain and not logged yet, in order; the newest text is kept apart so that it can grow.
@@ -58,6 +63,8 @@ struct Pending {
     text: String,
     text_off: usize,
     next_choice: usize,
+    defuser: Defuser,
+    state: Option<Arc<Object>>,
 }
 
 impl Pump<'_> {
@@ -71,7 +78,11 @@ impl Pump<'_> {
         let mut reading = Reading {
             parser: Some(parser),
             trimmer,
-            pending: Pending { next_choice: self.draft.choices.len() + 1, ..Pending::default() },
+            pending: Pending {
+                next_choice: self.draft.choices.len() + 1,
+                state: self.state.clone(),
+                ..Pending::default()
+            },
             end: None,
         };
         let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
@@ -253,7 +264,7 @@ impl Pending {
         let silent =
             self.text.is_empty() && self.text_off.max(draft.units) == 0 && !draft.text_done;
         match piece {
-            Piece::Text(text) => self.text.push_str(text),
+            Piece::Text(text) => self.defuser.push(text, &mut self.text),
             // Choices without a scene are none: the next provider writes both.
             _ if silent => {}
             Piece::ProseDone => self.end_text(draft),
@@ -266,13 +277,21 @@ impl Pending {
             Piece::Choice { .. } if draft.choices_done => {}
             Piece::Choice { label, hint } => {
                 self.end_text(draft);
-                let choice = Choice { id: format!("c{}", self.next_choice), label, hint };
+                let choice = Choice {
+                    id: format!("c{}", self.next_choice),
+                    label: defuse(&label),
+                    hint: hint.as_deref().map(defuse),
+                };
                 self.next_choice += 1;
                 self.events.push(Event::Choice { turn, choice });
             }
             Piece::Patch(_) if draft.patch.is_some() => {}
             Piece::Patch(patch) => {
                 self.end_text(draft);
+                let patch = match &self.state {
+                    Some(state) => admissible(&patch, state),
+                    None => patch,
+                };
                 self.events.push(Event::StatePatch { turn, patch });
             }
         }
@@ -280,6 +299,7 @@ impl Pending {
 
     /// Text before a choice is whole.
     fn end_text(&mut self, draft: &Draft) {
+        self.defuser.finish(&mut self.text);
         self.close_text(draft);
         let said =
             draft.text_done || self.events.iter().any(|e| matches!(e, Event::TextDone { .. }));
