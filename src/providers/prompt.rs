@@ -13,7 +13,9 @@ use super::text::StoryRequest;
 use crate::domain::budget;
 use crate::domain::patch::Object;
 use crate::domain::scenario::{Length, Via};
-use crate::domain::turn_format::{CHOICES_MARKER, STATE_MARKER};
+use crate::domain::turn_format::{
+    CHOICES_MARKER, MAX_CHOICES, MIN_CHOICES, OBJECT_CHOICES, OBJECT_STATE, STATE_MARKER,
+};
 
 /// Most bytes of world state that are sent.
 const STATE_BYTES: usize = 8 * 1024;
@@ -54,6 +56,41 @@ pub fn estimate_tokens(request: &StoryRequest) -> u64 {
     const FRAME: u64 = 8;
     let size = |message: &Message| FRAME + budget::estimate_tokens(&message.content);
     messages(request).iter().map(size).sum()
+}
+
+/// As [`messages`] for a scene whose prose is complete, with the rest asked for as an object of [`rest_schema`].
+pub fn rest_as_object(request: &StoryRequest) -> Vec<Message> {
+    let mut messages = messages(request);
+    if let Some(last) = messages.last_mut() {
+        let _ = write!(
+            last.content,
+            " This once do not write the marker lines: answer with one JSON object instead, {{\"{OBJECT_CHOICES}\": [{{\"label\", \
+             \"hint\"}}, …], \"{OBJECT_STATE}\": the patch}}."
+        );
+    }
+    messages
+}
+
+/// What [`rest_as_object`] asks for, as a JSON schema.
+pub fn rest_schema() -> serde_json::Value {
+    let text = serde_json::json!({ "type": "string" });
+    serde_json::json!({
+        "type": "object",
+        "properties": {
+            OBJECT_CHOICES: {
+                "type": "array",
+                "minItems": MIN_CHOICES,
+                "maxItems": MAX_CHOICES,
+                "items": {
+                    "type": "object",
+                    "properties": { "label": text, "hint": text },
+                    "required": ["label", "hint"],
+                },
+            },
+            OBJECT_STATE: { "type": "object" },
+        },
+        "required": [OBJECT_CHOICES, OBJECT_STATE],
+    })
 }
 
 /// The messages that ask for a summary of a part of a story.

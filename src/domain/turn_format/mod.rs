@@ -27,6 +27,10 @@ pub const CHOICES_MARKER: &str = "<<<CHOICES>>>";
 /// Ends the choices.
 pub const STATE_MARKER: &str = "<<<STATE>>>";
 
+/// Who is asked for choices and patch alone may answer with one object instead: an array of `{label, hint}`, and a patch.
+pub const OBJECT_CHOICES: &str = "choices";
+pub const OBJECT_STATE: &str = "state";
+
 /// Fewest choices that make a scene playable.
 pub const MIN_CHOICES: usize = 2;
 /// Most choices that a scene offers; further ones are dropped.

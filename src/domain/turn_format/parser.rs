@@ -3,8 +3,8 @@
 
 use super::choice;
 use super::{
-    CHOICES_MARKER, MAX_CHOICES, MAX_CHOICES_BYTES, MAX_PATCH_BYTES, MAX_PROSE_CHARS, PatchVerdict,
-    Piece, ProseVerdict, STATE_MARKER, Sink, Verdict,
+    CHOICES_MARKER, MAX_CHOICES, MAX_CHOICES_BYTES, MAX_PATCH_BYTES, MAX_PROSE_CHARS,
+    OBJECT_CHOICES, OBJECT_STATE, PatchVerdict, Piece, ProseVerdict, STATE_MARKER, Sink, Verdict,
 };
 use crate::domain::patch::Object;
 
@@ -40,6 +40,9 @@ pub struct TurnParser {
     patch_too_long: bool,
     /// Keys of the choices known.
     known: Vec<choice::Key>,
+    choices_only: bool,
+    /// The rest came as one object.
+    is_object: bool,
 }
 
 impl TurnParser {
@@ -63,6 +66,8 @@ impl TurnParser {
             buffer: String::new(),
             patch_too_long: false,
             known: Vec::new(),
+            choices_only: false,
+            is_object: false,
         }
     }
 
@@ -72,6 +77,7 @@ impl TurnParser {
         Self {
             phase: Phase::Choices,
             known: known.into_iter().map(choice::Key::of).collect(),
+            choices_only: true,
             ..Self::resumed(1)
         }
     }
@@ -112,10 +118,14 @@ impl TurnParser {
             let line = std::mem::take(&mut self.buffer);
             self.choice_line(&line, out);
         }
+        let mut patch = self.patch();
+        if let (true, Ok(Some(object))) = (self.is_object, &mut patch) {
+            let rest = self.take_choices(object, out);
+            patch = Ok(rest);
+        }
         if !self.choices_done {
             out.piece(Piece::ChoicesDone);
         }
-        let patch = self.patch();
         let verdict = Verdict {
             prose: match self.prose_chars {
                 _ if self.prose_too_long => ProseVerdict::TooLong,
@@ -265,20 +275,49 @@ impl TurnParser {
 
     fn choice_line(&mut self, line: &str, out: &mut impl Sink) {
         if line.trim_start().starts_with('{') {
-            // The patch, its marker forgotten.
+            // The patch, its marker forgotten; or all that was asked for, as one object.
+            self.is_object = self.choices_only && !self.choices_marker;
             self.buffer.push_str(line);
             self.phase = Phase::State;
-            self.end_choices(out);
+            if !self.is_object {
+                self.end_choices(out);
+            }
         } else if find_ignore_case(line, CHOICES_MARKER, 0).is_some() {
             self.choices_marker = true;
-        } else if self.known.len() < MAX_CHOICES
-            && let Some((label, hint)) = choice::parse(line)
-        {
-            let key = choice::Key::of(&label);
-            if !self.known.iter().any(|known| known.is_like(&key)) {
-                self.known.push(key);
-                out.piece(Piece::Choice { label, hint });
+        } else if let Some((label, hint)) = choice::parse(line) {
+            self.choice(label, hint, out);
+        }
+    }
+
+    fn choice(&mut self, label: String, hint: Option<String>, out: &mut impl Sink) {
+        let key = choice::Key::of(&label);
+        if self.known.len() < MAX_CHOICES && !self.known.iter().any(|known| known.is_like(&key)) {
+            self.known.push(key);
+            out.piece(Piece::Choice { label, hint });
+        }
+    }
+
+    /// Takes the choices out of an object that was asked for instead of lines; gives the patch in it.
+    fn take_choices(&mut self, object: &mut Object, out: &mut impl Sink) -> Option<Object> {
+        let choices = match object.remove(OBJECT_CHOICES) {
+            Some(serde_json::Value::Array(choices)) => choices,
+            // A bare patch after all.
+            _ => return Some(std::mem::take(object)),
+        };
+        for choice in choices {
+            let text = |name: &str| choice.get(name).and_then(|text| text.as_str());
+            let line = format!(
+                "- {} | {}",
+                text("label").unwrap_or_default(),
+                text("hint").unwrap_or_default()
+            );
+            if let Some((label, hint)) = choice::parse(&line) {
+                self.choice(label, hint, out);
             }
+        }
+        match object.remove(OBJECT_STATE) {
+            Some(serde_json::Value::Object(patch)) => Some(patch),
+            _ => None,
         }
     }
 

@@ -321,3 +321,31 @@ proptest! {
         prop_assert_eq!(seen, want);
     }
 }
+
+#[test]
+fn the_rest_may_come_as_one_object() {
+    let read = |answer: &str| {
+        let mut pieces = Vec::new();
+        let mut parser = TurnParser::choices_only(["Open the gate"]);
+        for piece in answer.as_bytes().chunks(7) {
+            let mut sink = |piece: Piece<'_>| pieces.push(format!("{piece:?}"));
+            parser.push(std::str::from_utf8(piece).unwrap(), &mut sink);
+        }
+        let verdict = parser.finish(&mut |piece: Piece<'_>| pieces.push(format!("{piece:?}")));
+        (pieces.join(" "), verdict.choices, verdict.patch)
+    };
+    let answer = r#"{"choices": [{"label": "Flee | now", "hint": "the wall falls"},
+        {"label": "open the gate!"}, {"label": "Wait\nhere"}, {"label": 4}], "state": {"wall": 3}}"#;
+    let (pieces, choices, patch) = read(answer);
+    assert_eq!((choices, patch), (3, PatchVerdict::Valid));
+    assert_eq!(
+        pieces,
+        r#"Choice { label: "Flee", hint: Some("now | the wall falls") } Choice { label: "Wait here", hint: None } ChoicesDone Patch({"wall": Number(3)})"#
+    );
+    let (pieces, choices, patch) = read(r#"{"wall": 3}"#);
+    assert_eq!(
+        (&*pieces, choices, patch),
+        (r#"ChoicesDone Patch({"wall": Number(3)})"#, 1, PatchVerdict::Valid)
+    );
+    assert_eq!(read(r#"{"choices": ["#).2, PatchVerdict::Invalid);
+}

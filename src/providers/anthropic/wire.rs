@@ -174,6 +174,7 @@ mod tests {
             messages: &messages,
             prefilled: true,
             max_output_tokens: 9,
+            schema: None,
             temperature: None,
         };
         insta::assert_json_snapshot!(body(&ask), @r#"

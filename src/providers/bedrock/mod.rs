@@ -147,6 +147,7 @@ impl Vendor for Bedrock {
             messages: &messages,
             prefilled: false,
             max_output_tokens: 1,
+            schema: None,
             temperature: None,
         };
         self.converse(&ask, "/converse")

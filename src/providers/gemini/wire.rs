@@ -208,6 +208,7 @@ mod tests {
             messages: &messages,
             prefilled: true,
             max_output_tokens: 9,
+            schema: None,
             temperature: None,
         };
         insta::assert_json_snapshot!(body(&ask), @r#"

@@ -65,6 +65,10 @@ impl Vendor for Ollama {
         Framed::default()
     }
 
+    fn constrains(&self) -> bool {
+        true
+    }
+
     fn prefills(&self, _: &str) -> bool {
         true
     }

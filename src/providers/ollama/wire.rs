@@ -13,6 +13,8 @@ pub(super) struct Body<'a> {
     messages: Vec<Turn<'a>>,
     stream: bool,
     options: Options,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<&'a serde_json::Value>,
 }
 
 #[derive(Serialize)]
@@ -52,6 +54,7 @@ pub(super) fn body<'a>(ask: &Ask<'a>, context_tokens: u32) -> Body<'a> {
             num_ctx: context_tokens,
             temperature: ask.temperature,
         },
+        format: ask.schema,
     }
 }
 
@@ -124,6 +127,7 @@ mod tests {
             messages: &messages,
             prefilled: true,
             max_output_tokens: 9,
+            schema: None,
             temperature: None,
         };
         insta::assert_json_snapshot!(body(&ask, 4096), @r#"
@@ -150,5 +154,9 @@ mod tests {
           }
         }
         "#);
+        let schema = crate::providers::prompt::rest_schema();
+        let held = Ask { schema: Some(&schema), ..ask };
+        let sent = serde_json::to_value(body(&held, 4096)).expect("JSON");
+        assert_eq!(sent["format"]["type"], "object");
     }
 }

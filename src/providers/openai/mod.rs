@@ -66,6 +66,10 @@ impl Vendor for OpenAi {
         Framed::default()
     }
 
+    fn constrains(&self) -> bool {
+        true
+    }
+
     /// Some servers do; asking works with all.
     fn prefills(&self, _: &str) -> bool {
         false

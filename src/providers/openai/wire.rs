@@ -35,6 +35,8 @@ pub(super) struct Body<'a> {
     continue_final_message: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     add_generation_prompt: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_format: Option<ResponseFormat<'a>>,
 }
 
 #[derive(Serialize)]
@@ -55,6 +57,19 @@ impl<'a> From<&'a Message> for Turn<'a> {
 }
 
 #[derive(Serialize)]
+struct ResponseFormat<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    json_schema: JsonSchema<'a>,
+}
+
+#[derive(Serialize)]
+struct JsonSchema<'a> {
+    name: &'static str,
+    schema: &'a serde_json::Value,
+}
+
+#[derive(Serialize)]
 struct StreamOptions {
     include_usage: bool,
 }
@@ -72,6 +87,10 @@ pub(super) fn body<'a>(ask: &Ask<'a>) -> Body<'a> {
         max_completion_tokens: reasoning.then_some(ask.max_output_tokens),
         continue_final_message: ask.prefilled.then_some(true),
         add_generation_prompt: ask.prefilled.then_some(false),
+        response_format: ask.schema.map(|schema| ResponseFormat {
+            kind: "json_schema",
+            json_schema: JsonSchema { name: "rest_of_scene", schema },
+        }),
     }
 }
 

@@ -54,6 +54,8 @@ pub(super) struct Ask<'a> {
     /// The last message is the model's own, to be gone on with in place.
     pub prefilled: bool,
     pub max_output_tokens: u32,
+    /// The JSON schema that the answer must keep.
+    pub schema: Option<&'a serde_json::Value>,
     /// `None`: the vendor's default, or whatever the model insists on.
     pub temperature: Option<f64>,
 }
@@ -66,6 +68,17 @@ impl Ask<'_> {
             _ => ("", self.messages),
         }
     }
+}
+
+/// How a scene, or the rest of one, is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// In words alone.
+    Asked,
+    /// With the model's own words to go on with.
+    Prefilled,
+    /// As an object that keeps a schema.
+    Constrained,
 }
 
 /// One HTTP request. Cheap to clone: a second try sends the same bytes.
@@ -112,6 +125,11 @@ pub(super) trait Vendor: Send + Sync + 'static {
 
     /// The reader of one answer.
     fn wire(&self) -> Self::Wire;
+
+    /// Whether an answer can be held to a JSON schema.
+    fn constrains(&self) -> bool {
+        false
+    }
 
     /// Whether this model goes on with a last message of its own, if nothing is configured.
     fn prefills(&self, model: &str) -> bool;
@@ -220,6 +238,7 @@ impl<V: Vendor> Remote<V> {
             messages: &talk.messages,
             prefilled: false,
             max_output_tokens: self.max_output_tokens.min(talk.max_output_tokens),
+            schema: None,
             temperature: self.temperature,
         })?;
         let input_bytes = talk.messages.iter().map(|message| message.content.len()).sum();
@@ -228,19 +247,21 @@ impl<V: Vendor> Remote<V> {
     }
 
     /// The call for the scene, and who is to listen to its answer.
-    fn prepare(
-        &self,
-        request: &StoryRequest,
-        prefilled: bool,
-    ) -> Result<(Call, Said), ProviderError> {
+    fn prepare(&self, request: &StoryRequest, form: Form) -> Result<(Call, Said), ProviderError> {
         let model = request.model.as_deref().unwrap_or(&self.model);
-        let messages =
-            if prefilled { prompt::prefilled(request) } else { prompt::messages(request) };
+        let prefilled = form == Form::Prefilled;
+        let messages = match form {
+            Form::Asked => prompt::messages(request),
+            Form::Prefilled => prompt::prefilled(request),
+            Form::Constrained => prompt::rest_as_object(request),
+        };
+        let schema = (form == Form::Constrained).then(prompt::rest_schema);
         let call = self.vendor.call(&Ask {
             model,
             messages: &messages,
             prefilled,
             max_output_tokens: self.max_output_tokens,
+            schema: schema.as_ref(),
             temperature: self.temperature,
         })?;
         let input_bytes = messages.iter().map(|message| message.content.len()).sum();
@@ -313,12 +334,16 @@ impl<V: Vendor> TextProvider for Remote<V> {
 
     async fn open(&self, request: StoryRequest) -> Result<TextStream, ProviderError> {
         let model = request.model.as_deref().unwrap_or(&self.model);
-        let prefilled = self.prefills(&request, model);
-        self.call(prefilled, |prefilled| self.prepare(&request, prefilled)).await
+        let form = match self.prefills(&request, model) {
+            true => Form::Prefilled,
+            false if request.prose_done && self.vendor.constrains() => Form::Constrained,
+            false => Form::Asked,
+        };
+        self.call(form, |form| self.prepare(&request, form)).await
     }
 
     async fn converse(&self, talk: Talk) -> Result<TextStream, ProviderError> {
-        self.call(false, |_| self.prepare_talk(&talk)).await
+        self.call(Form::Asked, |_| self.prepare_talk(&talk)).await
     }
 
     async fn probe(&self) -> Result<(), ProviderError> {
@@ -338,23 +363,24 @@ impl<V: Vendor> Remote<V> {
     /// Makes a call, again where that may help, up to its first text.
     async fn call(
         &self,
-        mut prefilled: bool,
-        prepare: impl Fn(bool) -> Result<(Call, Said), ProviderError>,
+        mut form: Form,
+        prepare: impl Fn(Form) -> Result<(Call, Said), ProviderError>,
     ) -> Result<TextStream, ProviderError> {
         let permit = self.admit().await?;
         let started = Instant::now();
         self.retries.deposit();
         let mut tries = 1;
         loop {
-            let (call, said) = prepare(prefilled)?;
+            let (call, said) = prepare(form)?;
             let failure = match self.attempt(call, said, started).await {
                 Ok(relay) => return Ok(relay.holding(permit).boxed()),
                 Err(failure) => failure,
             };
-            if prefilled && failure.error.kind == ProviderErrorKind::BadRequest {
-                // Newer models of a vendor may take a request to go on where older ones took their own words.
-                tracing::info!(provider = &*self.name, error = %failure.error, "asking without the model's own words");
-                prefilled = false;
+            if form != Form::Asked && failure.error.kind == ProviderErrorKind::BadRequest {
+                // Newer models of a vendor may take a request to go on where older ones took their own words, and not every
+                // compatible server knows schemas.
+                tracing::info!(provider = &*self.name, error = %failure.error, "asking in plain words");
+                form = Form::Asked;
                 continue;
             }
             let left = self.deadlines.whole.saturating_sub(started.elapsed());

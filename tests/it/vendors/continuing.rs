@@ -68,3 +68,36 @@ async fn how_it_is_done_can_be_configured_and_choices_alone_are_always_asked_for
         assert_eq!(whole, config.kind == Kind::OpenAi && last == "assistant", "{model}");
     }
 }
+
+/// What is missing of a scene is asked for as an object, where the vendor can be held to one.
+#[tokio::test]
+async fn the_rest_of_a_scene_is_asked_for_as_an_object() {
+    let mock = Aimock::start().await;
+    for (number, kind) in [Kind::OpenAi, Kind::Gemini].into_iter().enumerate() {
+        let model = format!("rest{number}");
+        mock.fixtures(json!([{"match": {"model": model}, "response": {"content": "{}"}}])).await;
+        let rest = StoryRequest { prose_done: true, ..broken("The wall fell.") };
+        let rest = StoryRequest { model: Some(model.clone()), ..rest };
+        read(&provider(&configured(kind, mock.url())), rest).await.1.expect("an answer");
+        let sent = &mock.requests(&model).await[0]["body"];
+        let schema = &sent["response_format"]["json_schema"]["schema"];
+        assert_eq!(
+            schema["required"] == json!(["choices", "state"]),
+            kind == Kind::OpenAi,
+            "{sent}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_knows_no_schemas_is_asked_in_plain_words() {
+    let body = r#"{"error":{"message":"Unknown parameter: response_format","type":"invalid_request_error"}}"#;
+    let refusal = format!("HTTP/1.1 400 No\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let kind = Kind::OpenAi;
+    let fine = answer(kind, &[text(kind, "1. Flee"), end(kind, Reason::Stop)]);
+    let server = RawHttp::start(vec![vec![Step::Raw(refusal)], fine]).await;
+    let rest = StoryRequest { prose_done: true, ..broken("The wall fell.") };
+    let (texts, outcome) = read(&provider(&configured(kind, &server.url)), rest).await;
+    assert!(outcome.is_ok() && texts == ["1. Flee"], "{texts:?} {outcome:?}");
+    assert_eq!(server.connections(), 2);
+}
