@@ -2,7 +2,7 @@
 
 use super::content::{Content, Intent, Offer, Pack, Storylet, same_word};
 use super::prompt::{tame, words_of};
-use super::template::Role;
+use super::template::{CORE_ROLES, Role};
 use super::world::World;
 use crate::domain::scenario::Via;
 
@@ -195,8 +195,8 @@ fn manner(text: &str, words: &[String]) -> Manner {
 }
 
 fn target(words: &[String], world: &World) -> Option<Role> {
-    Role::ALL.into_iter().find(|role| {
-        world.cast.get(role.key()).is_some_and(|member| {
+    (0..4).map(Role).find(|role| {
+        world.cast.get(CORE_ROLES[role.index()]).is_some_and(|member| {
             member.name.split(' ').any(|part| {
                 part.chars().count() > 2 && words.iter().any(|word| *word == part.to_lowercase())
             })

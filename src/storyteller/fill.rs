@@ -2,7 +2,7 @@
 
 use super::action::Action;
 use super::chance::Key;
-use super::template::{Case, Fill, Role, Slot, count_words};
+use super::template::{CORE_ROLES, Case, Fill, Role, Slot, count_words};
 use super::world::{Pronoun, World};
 use super::write::Writer;
 
@@ -25,25 +25,27 @@ pub struct Filler<'w, 'a> {
     pub writer: &'w Writer<'a>,
     pub world: Names<'w>,
     /// Who has been named in this scene.
-    pub named: u8,
+    pub named: u16,
 }
 
 impl Filler<'_, '_> {
-    fn word<'s>(&'s self, name: &'s str) -> &'s str {
-        if name == "when"
+    fn word(&self, word: u8) -> &str {
+        if word == 0
             // "tonight" says when, but not to a story in the past tense.
             && let Some(era) = self.writer.prompt.era.as_ref().filter(|era| era.contains(' '))
         {
             return era;
         }
-        let Some(list) = self.writer.pack.words.get(name) else { return name };
-        let key = Key::new(self.writer.seed).with("word").with(name);
-        list.get(key.below(list.len())).map_or(name, String::as_str)
+        let list = self.writer.pack.words.list(self.writer.pack.era, word);
+        let key = Key::new(self.writer.seed).with("word").at(u64::from(word));
+        list.get(key.below(list.len())).map_or("", String::as_str)
     }
 
     fn cast(&mut self, role: Role, case: Case, next: Option<char>, out: &mut String) {
         let named = self.named & role.bit() != 0;
-        let Some(member) = self.world.world().cast.get(role.key()) else {
+        let Some(member) =
+            self.world.world().cast.get(CORE_ROLES.get(role.index()).copied().unwrap_or_default())
+        else {
             out.push_str("somebody");
             return;
         };
@@ -85,10 +87,11 @@ impl Fill for Filler<'_, '_> {
                 }
             }
             Slot::Cast(role, case) => self.cast(*role, *case, next, out),
-            Slot::Word(name) => {
-                let word = self.word(name).to_owned();
+            Slot::Word(word) => {
+                let word = self.word(*word).to_owned();
                 out.push_str(&word);
             }
+            Slot::Named(name) => out.push_str(name),
         }
     }
 
@@ -103,7 +106,7 @@ impl Fill for Filler<'_, '_> {
             Slot::Cast(role, Case::Name) if self.world.world().story.met & role.bit() == 0 => 5,
             Slot::Cast(_, Case::Name) => 2,
             Slot::Cast(..) => 1,
-            Slot::Word(_) => 2,
+            Slot::Word(_) | Slot::Named(_) => 2,
         }
     }
 }

@@ -13,6 +13,7 @@ mod chance;
 mod content;
 mod fill;
 mod lexicon;
+pub mod lint;
 mod plan;
 pub mod prompt;
 mod resume;
@@ -21,8 +22,6 @@ mod world;
 mod write;
 
 #[cfg(test)]
-mod lint;
-#[cfg(test)]
 mod tests;
 
 use crate::domain::patch::{self, Object};
@@ -30,7 +29,7 @@ use crate::domain::scenario::{Length, Via};
 
 use self::action::Action;
 use self::chance::Key;
-use self::content::{CONTENT, Pack};
+use self::content::{Content, Pack, content};
 use self::plan::Plan;
 use self::prompt::{Prompt, words_of};
 use self::world::World;
@@ -143,7 +142,7 @@ pub fn patch_for(input: &Input<'_>, text: &str) -> Object {
 
 fn after_foreign_text(input: &Input<'_>, text: &str) -> (Vec<Choice>, Object) {
     let mut telling = Telling::begin(input);
-    let content = &*CONTENT;
+    let content = content("en");
     let action = Action::read(input.via, &telling.world, telling.pack, content);
     plan::advance(&mut telling.world, &action, telling.pack, telling.key);
     plan::pass(&mut telling.world, telling.pack);
@@ -173,6 +172,7 @@ enum Hand {
 
 /// A scene about to be told.
 struct Telling {
+    content: &'static Content,
     prompt: Prompt,
     world: World,
     pack: &'static Pack,
@@ -184,14 +184,14 @@ struct Telling {
 impl Telling {
     fn begin(input: &Input<'_>) -> Self {
         let prompt = prompt::parse(input.prompt);
-        let (world, pack) = World::read(input.state, &prompt, input.seed, &CONTENT);
+        let (world, pack) = World::read(input.state, &prompt, input.seed, content("en"));
         let mut key = Key::new(input.seed).at(u64::from(world.turn)).with(&world.story.at);
         if let Some(text) = input.via.text() {
             key = key.with(text);
         }
         let mut taste = words_of(input.tone.unwrap_or_default());
         taste.extend(words_of(input.genre.unwrap_or_default()));
-        Self { prompt, world, pack, key, taste }
+        Self { content: content("en"), prompt, world, pack, key, taste }
     }
 
     fn writer<'a>(&'a self, input: &Input<'_>, action: &'a Action<'a>) -> Writer<'a> {
@@ -201,7 +201,7 @@ impl Telling {
             Length::Long => Size::Long,
         };
         Writer {
-            content: &CONTENT,
+            content: self.content,
             pack: self.pack,
             prompt: &self.prompt,
             seed: input.seed,
@@ -213,7 +213,7 @@ impl Telling {
     }
 
     fn write(self, input: &Input<'_>, hand: Hand) -> Scene {
-        let content = &*CONTENT;
+        let content = self.content;
         let action = Action::read(input.via, &self.world, self.pack, content);
         let mut world = self.world.clone();
         plan::advance(&mut world, &action, self.pack, self.key);

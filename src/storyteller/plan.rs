@@ -276,16 +276,17 @@ fn step<'a>(world: &World, pack: &'a Pack, key: Key) -> Option<Step<'a>> {
     }
     pack.role
         .iter()
-        .filter_map(|part| {
-            let member = world.cast.get(part.key.key())?;
+        .enumerate()
+        .filter_map(|(at, part)| {
+            let member = world.cast.get(&part.key)?;
             let goal = part.goal.get(member.aim).or_else(|| part.goal.first())?;
             (member.steps < goal.moves.len()).then_some(Step {
-                role: part.key,
+                role: Role(at as u8),
                 goal,
                 step: member.steps,
             })
         })
-        .min_by_key(|step| (step.step, key.with("step").with(step.role.key()).below(100)))
+        .min_by_key(|step| (step.step, key.with("step").at(step.role.index() as u64).below(100)))
 }
 
 /// The steps, promises and effects of a plan that was told, in the world after it.
@@ -295,7 +296,9 @@ pub fn settle(world: &mut World, plan: &Plan<'_>, pack: &Pack, paid: bool, stepp
     }
     if let (Some(step), true) = (plan.step, stepped) {
         world.apply(&step.goal.effects);
-        if let Some(member) = world.cast.get_mut(step.role.key()) {
+        if let Some(member) =
+            pack.role.get(step.role.index()).and_then(|part| world.cast.get_mut(&part.key))
+        {
             member.steps = step.step + 1;
         }
     }

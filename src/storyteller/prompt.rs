@@ -2,11 +2,14 @@
 
 mod question;
 
+use serde::Deserialize;
+
 use self::question::{first_sentence, strip_question};
 use super::lexicon::{find_era, find_verb, operator};
 
 /// What kind of turn the prompt gives to the world.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Operator {
     Never,
     Always,

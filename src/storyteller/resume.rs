@@ -1,6 +1,5 @@
 //! Takes up a scene whose beginning readers have already seen, whoever wrote it.
 
-use super::content::CONTENT;
 use super::prompt::Prompt;
 use super::template::Template;
 use super::world::World;
@@ -57,7 +56,7 @@ fn bridged(input: &Input<'_>, shown: &str, continuation: &str) -> String {
             out.push('”');
         }
         out.push(' ');
-        let broken = &CONTENT.common.broken;
+        let broken = &super::content::content("en").common.broken;
         let line = &broken[super::Key::new(input.seed).with("broken").below(broken.len())];
         line_of(line, &mut out);
         out.push_str("\n\n");

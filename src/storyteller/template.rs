@@ -3,34 +3,37 @@
 
 use serde::Deserialize;
 
-/// The four parts every story casts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    Ally,
-    Rival,
-    Power,
-    Witness,
-}
+/// The parts that every story casts; they are the first of a pack's roles.
+pub const CORE_ROLES: [&str; 4] = ["ally", "rival", "power", "witness"];
+/// The word lists that every pack has; they are the first of a pack's lists.
+pub const SHARED_WORDS: [&str; 11] = [
+    "when", "place", "hall", "crowd", "record", "carrier", "sheet", "light", "vehicle", "money",
+    "room",
+];
+
+/// A part of the pack's cast, by its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Role(pub u8);
 
 impl Role {
-    pub const ALL: [Role; 4] = [Role::Ally, Role::Rival, Role::Power, Role::Witness];
+    pub const ALLY: Role = Role(0);
+    pub const RIVAL: Role = Role(1);
+    pub const POWER: Role = Role(2);
+    pub const WITNESS: Role = Role(3);
+    /// Most roles of a pack.
+    pub const MOST: usize = 16;
 
-    pub const fn key(self) -> &'static str {
-        match self {
-            Role::Ally => "ally",
-            Role::Rival => "rival",
-            Role::Power => "power",
-            Role::Witness => "witness",
-        }
+    pub const fn index(self) -> usize {
+        self.0 as usize
     }
 
-    pub const fn bit(self) -> u8 {
-        1 << self as u8
+    pub const fn bit(self) -> u16 {
+        1 << self.0
     }
 
-    fn parse(name: &str) -> Option<Role> {
-        Role::ALL.into_iter().find(|role| role.key() == name)
+    /// One of the four that every story has.
+    pub const fn is_core(self) -> bool {
+        self.index() < CORE_ROLES.len()
     }
 }
 
@@ -56,8 +59,10 @@ pub enum Slot {
     /// A name out of the text or words at hand.
     Subject,
     Cast(Role, Case),
-    /// One of the pack's own word lists; the same word all through a story.
-    Word(Box<str>),
+    /// One of the pack's word lists, by its number; the same word all through a story.
+    Word(u8),
+    /// Not known yet, or to nobody.
+    Named(Box<str>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +78,8 @@ pub struct Template {
     pub pieces: Vec<Piece>,
     /// Words between the slots.
     words: usize,
+    /// What a story remembers it by: 24 bits of a hash of its source.
+    pub code: u32,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -124,8 +131,16 @@ impl TryFrom<String> for Template {
                 Piece::Slot { article, .. } => usize::from(*article),
             })
             .sum();
-        Ok(Self { pieces, words })
+        Ok(Self { pieces, words, code: code(&source) })
     }
+}
+
+fn code(source: &str) -> u32 {
+    // FNV-1a, folded.
+    let hash = source.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    ((hash ^ (hash >> 24) ^ (hash >> 48)) & 0xff_ffff) as u32
 }
 
 fn slot(name: &str) -> Slot {
@@ -137,23 +152,41 @@ fn slot(name: &str) -> Slot {
         "subject" => return Slot::Subject,
         _ => {}
     }
-    if let Some(role) = Role::parse(name) {
-        return Slot::Cast(role, Case::Name);
+    Slot::Named(name.into())
+}
+
+/// What a name means where these are the roles and the word lists.
+fn known(name: &str, roles: &[String], words: &[String]) -> Option<Slot> {
+    let role = |key: &str| roles.iter().position(|role| role == key).map(|at| Role(at as u8));
+    if let Some(role) = role(name) {
+        return Some(Slot::Cast(role, Case::Name));
     }
-    if let Some((role, case)) = name.split_once('_')
-        && let Some(role) = Role::parse(role)
+    if let Some((key, case)) = name.rsplit_once('_')
+        && let Some(role) = role(key)
     {
         match case {
-            "he" => return Slot::Cast(role, Case::He),
-            "him" => return Slot::Cast(role, Case::Him),
-            "his" => return Slot::Cast(role, Case::His),
+            "he" => return Some(Slot::Cast(role, Case::He)),
+            "him" => return Some(Slot::Cast(role, Case::Him)),
+            "his" => return Some(Slot::Cast(role, Case::His)),
             _ => {}
         }
     }
-    Slot::Word(name.into())
+    words.iter().position(|word| word == name).map(|at| Slot::Word(at as u8))
 }
 
 impl Template {
+    /// Gives the slots their meaning; what neither a role nor a word list is called stays as it is.
+    pub fn resolve(&mut self, roles: &[String], words: &[String]) {
+        for piece in &mut self.pieces {
+            if let Piece::Slot { slot, .. } = piece
+                && let Slot::Named(name) = slot
+                && let Some(known) = known(name, roles, words)
+            {
+                *slot = known;
+            }
+        }
+    }
+
     pub fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Text(_) => None,
@@ -261,7 +294,7 @@ mod tests {
         fn fill(&mut self, slot: &Slot, _: Option<char>, out: &mut String) {
             out.push_str(match slot {
                 Slot::Actor => "the owls",
-                Slot::Word(_) => "orchard",
+                Slot::Named(_) => "orchard",
                 _ => "x",
             });
         }

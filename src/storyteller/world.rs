@@ -12,7 +12,6 @@ use serde_json::Value;
 use super::chance::Key;
 use super::content::{Content, Effects, Need, Pack, Scale};
 use super::prompt::{Operator, Prompt};
-use super::template::Role;
 use crate::domain::patch::Object;
 
 /// Most flags and promises kept, so that the state stays small however long a story gets.
@@ -73,7 +72,7 @@ pub struct Thread {
     pub arc: u32,
     /// Who has been introduced.
     #[serde(default)]
-    pub met: u8,
+    pub met: u16,
     /// Passages told, a bit each, by pool.
     #[serde(default)]
     pub told: BTreeMap<String, u64>,
@@ -133,16 +132,16 @@ impl World {
         }
         let cast = state.get("cast").and_then(Value::as_object);
         for part in &pack.role {
-            let kept = cast.and_then(|cast| cast.get(part.key.key()));
+            let kept = cast.and_then(|cast| cast.get(part.key.as_str()));
             if let Some(member) =
                 kept.and_then(|member| Member::deserialize(member).ok()).filter(Member::is_sound)
             {
-                world.cast.insert(part.key.key().to_owned(), member);
+                world.cast.insert(part.key.as_str().to_owned(), member);
             }
         }
         if world.cast.len() < pack.role.len() {
             for (role, member) in new_cast(pack, prompt, seed, content) {
-                world.cast.entry(role.key().to_owned()).or_insert(member);
+                world.cast.entry(role).or_insert(member);
             }
         }
         (world, pack)
@@ -270,7 +269,7 @@ fn opening_level(start: u8, bad: Scale, prompt: &Prompt, seed: u64, key: &str) -
     (i16::from(start) + worse + sway).clamp(5, 95) as u8
 }
 
-fn new_cast(pack: &Pack, prompt: &Prompt, seed: u64, content: &Content) -> Vec<(Role, Member)> {
+fn new_cast(pack: &Pack, prompt: &Prompt, seed: u64, content: &Content) -> Vec<(String, Member)> {
     let pool = content.names_for(&prompt.words);
     let key = Key::new(seed).with("cast");
     let first = key.with("woman").below(2);
@@ -290,11 +289,11 @@ fn new_cast(pack: &Pack, prompt: &Prompt, seed: u64, content: &Content) -> Vec<(
             };
             let family = &pool.families[(family + index) % pool.families.len()];
             let name = if family.is_empty() { given.clone() } else { format!("{given} {family}") };
-            let part_key = key.with(part.key.key());
+            let part_key = key.with(part.key.as_str());
             let aim = part_key.with("aim").below(part.goal.len());
             let title = part.titles[part_key.with("title").below(part.titles.len())].clone();
             (
-                part.key,
+                part.key.clone(),
                 Member { name, title, pronoun, goal: part.goal[aim].text.clone(), aim, steps: 0 },
             )
         })

@@ -7,7 +7,7 @@ use super::content::{Content, Pack, Scale, Voice};
 use super::fill::{About, Filler, Names};
 use super::plan::{Core, Plan};
 use super::prompt::{Operator, Prompt};
-use super::template::{Role, Template};
+use super::template::{CORE_ROLES, Template};
 use super::world::World;
 
 /// A pressure nearer to the middle than this goes without saying.
@@ -126,8 +126,10 @@ impl<'a> Writer<'a> {
                     // The reader's own words make the sentence new.
                     None => push(passages, Place::Answer, pick(&words.intent.then, self.key), None),
                 }
-                if let Some(lines) = words.target.and_then(|role| common.target.get(&role)) {
-                    let pool = words.target.map_or("", Role::key);
+                if let Some(lines) =
+                    words.target.and_then(|role| common.target.get(CORE_ROLES[role.index()]))
+                {
+                    let pool = words.target.map_or("", |role| CORE_ROLES[role.index()]);
                     self.untold_of(world, passages, Place::Reaction, &format!("to.{pool}"), lines);
                 } else {
                     match words.manner {
@@ -205,7 +207,13 @@ impl<'a> Writer<'a> {
                     let pool = format!("voice.{}", voice.id);
                     self.another(world, &mut extras, Place::Colour, &pool, &voice.lines);
                 }
-                self.another(world, &mut extras, Place::Detail, "details", &self.pack.details);
+                self.another(
+                    world,
+                    &mut extras,
+                    Place::Detail,
+                    "details",
+                    &self.pack.details[self.pack.era as usize],
+                );
                 self.another(
                     world,
                     &mut extras,
@@ -259,7 +267,7 @@ impl<'a> Writer<'a> {
 
     /// The colouring that genre and tone ask for; the tone has the first word.
     fn colour(&self) -> Option<&'a Voice> {
-        let voices = &self.content.common.voice;
+        let voices = &self.content.voices;
         self.taste.iter().find_map(|word| voices.iter().find(|voice| voice.keywords.contains(word)))
     }
 
@@ -324,7 +332,7 @@ impl<'a> Writer<'a> {
     pub fn line(&self, world: &World, template: &Template) -> String {
         let mut out = String::new();
         // Choices never introduce anybody.
-        let mut filler = Filler { writer: self, world: Names::View(world), named: u8::MAX };
+        let mut filler = Filler { writer: self, world: Names::View(world), named: u16::MAX };
         template.render(&mut filler, &mut out);
         out
     }
@@ -332,7 +340,7 @@ impl<'a> Writer<'a> {
     pub fn line_about(&self, world: &World, template: &Template, subject: &str) -> String {
         let mut out = String::new();
         let mut filler = About {
-            inner: Filler { writer: self, world: Names::View(world), named: u8::MAX },
+            inner: Filler { writer: self, world: Names::View(world), named: u16::MAX },
             subject,
         };
         template.render(&mut filler, &mut out);
