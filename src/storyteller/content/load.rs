@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     CastFile, Common, EndingFile, NameFile, Pack, PackFile, Period, PeriodFile, Pool, StoryFile,
-    TopicFile, Voice, VoiceFile, hits,
+    Taste, TopicFile, Voice, VoiceFile, hits,
 };
 
 /// The files of a pack, in the order of reading.
@@ -197,6 +197,18 @@ impl Content {
         }
     }
 
+    /// The first voice of a kind that one of the words asks for; of the other kind when there is none.
+    pub fn voice(&self, words: &[String], kind: Taste) -> Option<&Voice> {
+        let find = |of_kind: bool| {
+            words.iter().find_map(|word| {
+                self.voices
+                    .iter()
+                    .find(|voice| (voice.kind == kind) == of_kind && voice.keywords.contains(word))
+            })
+        };
+        find(true).or_else(|| find(false))
+    }
+
     pub fn pack(&self, id: &str) -> Option<&Pack> {
         self.packs.iter().find(|volume| volume.source.0 == id).map(Volume::pack)
     }
@@ -219,13 +231,16 @@ impl Content {
         best.pack()
     }
 
-    pub fn names_for(&self, words: &[String]) -> &Pool {
-        let last = &self.names[self.names.len() - 1];
-        self.names
-            .iter()
-            .map(|pool| (hits(&pool.keywords, words), pool))
-            .filter(|(hits, _)| *hits > 0)
-            .max_by_key(|(hits, _)| *hits)
-            .map_or(last, |(_, pool)| pool)
+    /// The pool of names that the words call for, by its number; the last one when they call for none.
+    pub fn names_for(&self, words: &[String]) -> usize {
+        let last = self.names.len() - 1;
+        let (mut best, mut most) = (last, 0);
+        for (at, pool) in self.names.iter().enumerate() {
+            let hits = hits(&pool.keywords, words);
+            if hits > most {
+                (best, most) = (at, hits);
+            }
+        }
+        best
     }
 }

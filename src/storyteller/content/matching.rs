@@ -5,6 +5,22 @@ pub fn hits(keywords: &[String], words: &[String]) -> usize {
     words.iter().filter(|word| keywords.iter().any(|keyword| same_word(keyword, word))).count()
 }
 
+/// As [`hits`], but a keyword may be several words, which have to stand side by side and count as many.
+pub fn phrase_hits(keywords: &[String], words: &[String]) -> usize {
+    let single = words
+        .iter()
+        .filter(|word| keywords.iter().any(|known| !known.contains(' ') && same_word(known, word)))
+        .count();
+    let phrases = keywords.iter().filter(|keyword| keyword.contains(' ')).map(|keyword| {
+        let phrase: Vec<&str> = keyword.split(' ').collect();
+        let side_by_side = |window: &[String]| {
+            window.iter().zip(&phrase).all(|(word, known)| same_word(known, word))
+        };
+        if words.windows(phrase.len()).any(side_by_side) { phrase.len() } else { 0 }
+    });
+    single + phrases.sum::<usize>()
+}
+
 /// Equal, a plural or participle of it, or one letter off in a word of six or more.
 pub fn same_word(keyword: &str, word: &str) -> bool {
     if word == keyword {

@@ -8,13 +8,13 @@ pub mod walk;
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 pub use self::load::CONTENT;
 pub use self::load::{Content, content};
 pub(super) use self::load::{Files, PACK_FILES, SHARED_FILES, Sources, compiled_in};
-pub use self::matching::{hits, same_word};
+pub use self::matching::{hits, phrase_hits, same_word};
 pub use self::resolve::Lexicon;
 
 use super::prompt::Operator;
@@ -24,7 +24,7 @@ use super::template::Template;
 pub type Effects = BTreeMap<String, i16>;
 
 /// The three ages a story may play in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Band {
     /// Before 1800.
@@ -129,6 +129,13 @@ pub struct Pack {
     pub storylet: Vec<Storylet>,
     pub ending: Vec<Ending>,
     pub sequel: Vec<Offer>,
+}
+
+impl Pack {
+    /// What an intent does here, or the one it is like.
+    pub fn effects_of(&self, intent: &Intent) -> Option<&Effects> {
+        self.intents.get(&intent.id).or_else(|| self.intents.get(intent.like.as_ref()?))
+    }
 }
 
 /// A state variable, 0 to 100.
@@ -325,7 +332,14 @@ pub struct Common {
     pub details: Vec<Template>,
     /// The reader's decision was carried out once more.
     pub again: Vec<Template>,
-    /// Somebody or something named in the reader's words reacts: by role, and `actor` and `place`.
+    /// The story takes another course because of the reader's words.
+    #[serde(default)]
+    pub turned: Vec<Template>,
+    /// What the reader said comes back some turns later.
+    #[serde(default)]
+    pub kept: Vec<Template>,
+    /// Somebody or something named in the reader's words reacts: by role that every pack has; `other` for any other
+    /// role, `actor` and `place`.
     pub target: BTreeMap<String, Vec<Template>>,
     pub harsh: Vec<Template>,
     pub gentle: Vec<Template>,
@@ -346,8 +360,17 @@ pub struct VoiceFile {
 #[serde(deny_unknown_fields)]
 pub struct Voice {
     pub id: String,
+    pub kind: Taste,
     pub keywords: Vec<String>,
     pub lines: Vec<Template>,
+}
+
+/// What of a reader's taste a voice answers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Taste {
+    Tone,
+    Genre,
 }
 
 /// What free text asks for.
@@ -355,11 +378,10 @@ pub struct Voice {
 #[serde(deny_unknown_fields)]
 pub struct Intent {
     pub id: String,
+    /// The intent whose effects serve a pack that has none of this one.
+    pub like: Option<String>,
     pub words: Vec<String>,
     pub then: Vec<Template>,
-    /// Told some turns later.
-    #[serde(default)]
-    pub later: Vec<Template>,
     /// As a choice after somebody else's text.
     pub label: Vec<Template>,
     pub hint: Template,
@@ -410,6 +432,7 @@ pub struct PeriodFile {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Period {
+    pub id: String,
     /// First and last year; negative before the common era.
     pub from: i32,
     pub to: i32,

@@ -27,6 +27,8 @@ pub enum Kind {
     Broken,
     /// May quote what the reader said.
     Reply,
+    /// May name whom the reader spoke of.
+    Target,
     /// May name what is at hand.
     Subject,
 }
@@ -146,8 +148,11 @@ impl Walk for Common {
             all(FILE, operator, Kind::Shared, lines, visit);
         }
         for (whom, lines) in &mut self.target {
-            all(FILE, whom, Kind::Shared, lines, visit);
+            let kind = if whom == "other" { Kind::Target } else { Kind::Shared };
+            all(FILE, whom, kind, lines, visit);
         }
+        all(FILE, "turned", Kind::Reply, &mut self.turned, visit);
+        all(FILE, "kept", Kind::Reply, &mut self.kept, visit);
         all(FILE, "quoted", Kind::Shared, &mut self.quoted, visit);
         all(FILE, "details", Kind::Shared, &mut self.details, visit);
         all(FILE, "again", Kind::Shared, &mut self.again, visit);
@@ -156,7 +161,6 @@ impl Walk for Common {
         all(FILE, "broken", Kind::Broken, &mut self.broken, visit);
         for intent in &mut self.intent {
             all(FILE, &intent.id, Kind::Reply, &mut intent.then, visit);
-            all(FILE, &intent.id, Kind::Shared, &mut intent.later, visit);
             all(FILE, &intent.id, Kind::Subject, &mut intent.label, visit);
             visit(Spot { file: FILE, item: &intent.id, kind: Kind::Hint }, &mut intent.hint);
         }
@@ -186,8 +190,7 @@ impl Walk for TopicFile {
 impl Walk for PeriodFile {
     fn walk(&mut self, visit: &mut Visit<'_>) {
         for period in &mut self.period {
-            let item = period.from.to_string();
-            all("periods", &item, Kind::Shared, &mut period.lines, visit);
+            all("periods", &period.id, Kind::Shared, &mut period.lines, visit);
         }
     }
 }

@@ -82,6 +82,6 @@ pub const fn words_wanted(kind: Kind) -> Option<(usize, usize)> {
         Kind::Cause | Kind::Reveal => Some((8, 60)),
         Kind::Pressure | Kind::Detail | Kind::Move => Some((4, 48)),
         Kind::Label | Kind::Hint | Kind::Subject => Some((1, 22)),
-        Kind::Shared | Kind::Reply | Kind::Broken => Some((4, 70)),
+        Kind::Shared | Kind::Reply | Kind::Target | Kind::Broken => Some((4, 70)),
     }
 }

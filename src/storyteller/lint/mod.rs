@@ -110,10 +110,9 @@ fn check_language(sources: &Sources, findings: &mut Vec<Finding>) {
         periods: report.read(SHARED_FILES[3], periods.as_deref()),
         voices: report.read(SHARED_FILES[4], voices.as_deref()),
     };
-    let intents: Option<Vec<String>> = shared
-        .common
-        .as_ref()
-        .map(|common| common.intent.iter().map(|intent| intent.id.clone()).collect());
+    let intents: Option<Vec<(String, Option<String>)>> = shared.common.as_ref().map(|common| {
+        common.intent.iter().map(|intent| (intent.id.clone(), intent.like.clone())).collect()
+    });
     shared::check(shared, &sources.language, &mut report, &mut sentences);
     for (id, files) in &sources.packs {
         let mut report =

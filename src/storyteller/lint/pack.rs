@@ -22,8 +22,8 @@ const MAX_KEY: usize = 40;
 pub struct Subject<'s> {
     pub id: &'s str,
     pub language: &'s str,
-    /// What free text may ask for; unknown when the common file does not parse.
-    pub intents: Option<&'s [String]>,
+    /// What free text may ask for, each with the intent it is like; unknown when the common file does not parse.
+    pub intents: Option<&'s [(String, Option<String>)]>,
 }
 
 /// A pack's files with what can be said in them.
@@ -174,12 +174,13 @@ impl Book<'_> {
         self.effects(&pack.gentle, "pack", "gentle", report);
         for (intent, effects) in &pack.intents {
             self.effects(effects, "pack", intent, report);
-            if subject.intents.is_some_and(|known| !known.contains(intent)) {
+            if subject.intents.is_some_and(|known| !known.iter().any(|(id, _)| id == intent)) {
                 report.add("pack", intent, "is no intent");
             }
         }
-        for intent in subject.intents.unwrap_or_default() {
-            if pack.intents.get(intent).is_none_or(Effects::is_empty) {
+        for (intent, like) in subject.intents.unwrap_or_default() {
+            let effects = |id: &String| pack.intents.get(id).filter(|effects| !effects.is_empty());
+            if effects(intent).or_else(|| effects(like.as_ref()?)).is_none() {
                 report.add("pack", intent, "an intent without effects");
             }
         }

@@ -1,11 +1,11 @@
 //! Checks the files that the packs of a language share.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::text::{self, Known, Sentences};
 use super::{Report, Shared};
 use crate::storyteller::content::walk::Walk;
-use crate::storyteller::content::{Common, NameFile, TopicFile};
+use crate::storyteller::content::{Common, NameFile, Period, TopicFile};
 use crate::storyteller::prompt::Operator;
 use crate::storyteller::template::{CORE_ROLES, SHARED_WORDS, Template};
 
@@ -35,17 +35,28 @@ pub fn check(shared: Shared, language: &str, report: &mut Report<'_>, seen: &mut
     if let Some(topics) = topics {
         check_topics(&topics, report);
     }
-    for period in periods.iter().flat_map(|periods| &periods.period) {
-        if period.from > period.to {
-            report.add("periods", &period.from.to_string(), "ends before it begins");
-        }
-        few(&period.lines, 1, "periods", &period.from.to_string(), report);
-    }
+    check_periods(periods.as_ref().map_or(&[], |file| &file.period), report);
     let mut ids = BTreeSet::new();
     for voice in voices.iter().flat_map(|voices| &voices.voice) {
         few(&voice.lines, 6, "voices", &voice.id, report);
         if !ids.insert(voice.id.clone()) {
             report.add("voices", &voice.id, "there are two of this name");
+        }
+    }
+}
+
+/// In order, without a gap.
+fn check_periods(periods: &[Period], report: &mut Report<'_>) {
+    for period in periods {
+        if period.from > period.to {
+            report.add("periods", &period.id, "ends before it begins");
+        }
+        few(&period.lines, 6, "periods", &period.id, report);
+    }
+    for pair in periods.windows(2) {
+        let next = if pair[0].to == -1 { 1 } else { pair[0].to.saturating_add(1) };
+        if pair[1].from != next {
+            report.add("periods", &pair[1].id, format!("does not begin in {next}"));
         }
     }
 }
@@ -59,11 +70,13 @@ fn few(lines: &[Template], wanted: usize, file: &str, item: &str, report: &mut R
 fn check_common(common: &Common, report: &mut Report<'_>) {
     const FILE: &str = "common";
     for operator in Operator::ALL.map(Operator::key) {
-        let of = |map: &std::collections::BTreeMap<String, Vec<Template>>| {
+        let of = |map: &BTreeMap<String, Vec<Template>>| {
             map.get(operator).map_or(0, Vec::len)
         };
-        if of(&common.hinge) < 2 {
-            report.add(FILE, "hinge", format!("{operator}: 2 wanted"));
+        for (item, map) in [("hinge", &common.hinge), ("stakes", &common.stakes)] {
+            if of(map) < 2 {
+                report.add(FILE, item, format!("{operator}: 2 wanted"));
+            }
         }
     }
     for key in common.hinge.keys().chain(common.stakes.keys()) {
@@ -77,10 +90,15 @@ fn check_common(common: &Common, report: &mut Report<'_>) {
         few(common.target.get(role).map_or(&[], Vec::as_slice), 2, FILE, role, report);
     }
     for key in common.target.keys() {
-        if !CORE_ROLES.contains(&key.as_str()) && !["actor", "place"].contains(&key.as_str()) {
+        if !CORE_ROLES.contains(&key.as_str()) && !["other", "actor", "place"].contains(&key.as_str()) {
             report.add(FILE, key, "nobody is called that in every pack");
         }
     }
+    for key in ["other", "actor", "place"] {
+        few(common.target.get(key).map_or(&[], Vec::as_slice), 2, FILE, key, report);
+    }
+    few(&common.turned, 4, FILE, "turned", report);
+    few(&common.kept, 4, FILE, "kept", report);
     few(&common.quoted, 2, FILE, "quoted", report);
     few(&common.again, 4, FILE, "again", report);
     few(&common.broken, 2, FILE, "broken", report);
@@ -91,6 +109,10 @@ fn check_common(common: &Common, report: &mut Report<'_>) {
     for intent in &common.intent {
         few(&intent.then, 2, FILE, &intent.id, report);
         few(&intent.label, 1, FILE, &intent.id, report);
+        let like = intent.like.as_ref();
+        if like.is_some_and(|like| !common.intent.iter().any(|other| other.id == *like)) {
+            report.add(FILE, &intent.id, "is like an intent that is not there");
+        }
         if intent.words.is_empty() {
             report.add(FILE, &intent.id, "no words ask for it");
         }

@@ -71,6 +71,9 @@ pub fn check(
                 Slot::Said if spot.kind != Kind::Reply => {
                     wrong(format!("nothing was said here: “{text}”"));
                 }
+                Slot::Target(_) if spot.kind != Kind::Target => {
+                    wrong(format!("nobody is named here: “{text}”"));
+                }
                 Slot::Subject if !matches!(spot.kind, Kind::Subject | Kind::Hint) => {
                     wrong(format!("there is no subject here: “{text}”"));
                 }
