@@ -1,7 +1,6 @@
 //! What the slots of a passage hold: the prompt's words, the cast, the pack's own words.
 
 use super::action::Action;
-use super::chance::Key;
 use super::say::Target;
 use super::template::{Case, Fill, Role, Slot, count_words};
 use super::world::World;
@@ -25,9 +24,9 @@ impl<'w, 'a> Filler<'w, 'a> {
         Self { writer, world, named: 0, met: world.story.met, kept: None, subject: None }
     }
 
-    /// For choices: they never introduce anybody.
+    /// For choices: they never introduce anybody, and call strangers by their whole names.
     pub fn of_choices(writer: &'w Writer<'a>, world: &'w World) -> Self {
-        Self { named: u16::MAX, met: u16::MAX, ..Self::new(writer, world) }
+        Self { named: world.story.met, met: u16::MAX, ..Self::new(writer, world) }
     }
 
     fn word(&self, word: u8) -> &str {
@@ -37,9 +36,7 @@ impl<'w, 'a> Filler<'w, 'a> {
         {
             return era;
         }
-        let list = self.writer.pack.words.list(self.world.band, word);
-        let key = Key::new(self.writer.seed).with("word").at(u64::from(word));
-        list.get(key.below(list.len())).map_or("", String::as_str)
+        self.writer.pack.words.word(self.world.band, word, self.writer.seed)
     }
 
     fn cast(&mut self, role: Role, case: Case, next: Option<char>, out: &mut String) {

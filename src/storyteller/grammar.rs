@@ -61,7 +61,8 @@ impl Grammar {
 /// `a` or `an`, by the sound of the first word.
 pub fn indefinite(text: &str) -> &'static str {
     const SILENT_H: [&str; 4] = ["hour", "heir", "honest", "honour"];
-    const YOO_OR_WON: [&str; 8] = ["uni", "use", "usu", "eu", "one", "once", "ute", "uto"];
+    const YOO_OR_WON: [&str; 9] =
+        ["uni", "use", "usu", "eu", "ewe", "one", "once", "ute", "uto"];
     let word: String = text
         .chars()
         .take_while(|c| !c.is_whitespace())

@@ -105,9 +105,9 @@ enum Size {
 impl Size {
     const fn words(self) -> (usize, usize) {
         match self {
-            Size::Short => (92, 146),
-            Size::Medium => (146, 208),
-            Size::Long => (204, 276),
+            Size::Short => (92, 150),
+            Size::Medium => (168, 232),
+            Size::Long => (224, 310),
         }
     }
 }
@@ -197,6 +197,10 @@ impl Telling {
         let mut key = Key::new(input.seed).at(u64::from(world.turn)).with(&world.story.at);
         if let Some(text) = input.via.text() {
             key = key.with(text);
+        }
+        // Whoever decided otherwise once meets other chances from there on.
+        for flag in &world.flags {
+            key = key.with(flag);
         }
         let voices = [(input.tone, Taste::Tone), (input.genre, Taste::Genre)]
             .map(|(taste, kind)| content.voice(&words_of(taste?), kind));

@@ -15,13 +15,17 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// The topic that the prompt's words hit most; a class when they hit none.
+    /// The topic that the prompt's words hit most; a class when they hit none, at last the one without words.
     pub fn of(prompt: &Prompt, content: &Content) -> Option<Self> {
         let topics = content.topics.topic.iter().map(|topic| (&topic.id, &topic.words));
         let classes = content.topics.class.iter().map(|class| (&class.id, &class.words));
         best(topics, &prompt.words)
             .map(Subject::Topic)
             .or_else(|| best(classes, &prompt.words).map(Subject::Class))
+            .or_else(|| {
+                let any = content.topics.class.iter().find(|class| class.words.is_empty())?;
+                Some(Subject::Class(any.id.clone()))
+            })
     }
 
     pub fn topic<'c>(&self, content: &'c Content) -> Option<&'c Topic> {

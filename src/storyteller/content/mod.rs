@@ -7,11 +7,10 @@ mod resolve;
 pub mod walk;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-#[cfg(test)]
-pub use self::load::CONTENT;
 pub use self::load::{Content, content};
 pub(super) use self::load::{Files, PACK_FILES, SHARED_FILES, Sources, compiled_in};
 pub use self::matching::{hits, phrase_hits, same_word};
@@ -299,6 +298,17 @@ pub enum Need {
     NoFlag(String),
 }
 
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Need::Below(key, bound) => write!(f, "{key}<{bound}"),
+            Need::Above(key, bound) => write!(f, "{key}>{bound}"),
+            Need::Flag(flag) => f.write_str(flag),
+            Need::NoFlag(flag) => write!(f, "!{flag}"),
+        }
+    }
+}
+
 impl From<String> for Need {
     fn from(source: String) -> Self {
         let bound = |sign: char| {
@@ -417,6 +427,7 @@ pub struct Topic {
 #[serde(deny_unknown_fields)]
 pub struct Class {
     pub id: String,
+    /// None for the class of whatever no other knows.
     pub words: Vec<String>,
     pub lines: Vec<Template>,
 }

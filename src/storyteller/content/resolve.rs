@@ -1,9 +1,11 @@
 //! Joins the files of a pack, and gives the slots of its passages their meaning: who is cast, which words it has.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::walk::Walk;
 use super::{Band, Common, Files, Pack, PackFile, PeriodFile, TopicFile, VoiceFile, WordLists};
+use crate::storyteller::chance::Key;
 use crate::storyteller::template::{CORE_ROLES, SHARED_WORDS};
 
 /// A pack's word lists, by the number that slots know them by and by age.
@@ -35,6 +37,28 @@ impl Lexicon {
 
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// The word that a story of this seed keeps to.
+    pub fn word(&self, band: Band, word: u8, seed: u64) -> &str {
+        let list = self.list(band, word);
+        let key = Key::new(seed).with("word").at(u64::from(word));
+        list.get(key.below(list.len())).map_or("", String::as_str)
+    }
+
+    /// A title or another short text with its words put in.
+    pub fn fill<'t>(&self, text: &'t str, band: Band, seed: u64) -> Cow<'t, str> {
+        if !text.contains('{') {
+            return Cow::Borrowed(text);
+        }
+        let mut out = text.to_owned();
+        for (at, name) in self.names.iter().enumerate() {
+            let slot = format!("{{{name}}}");
+            if out.contains(&slot) {
+                out = out.replace(&slot, self.word(band, at as u8, seed));
+            }
+        }
+        Cow::Owned(out)
     }
 
     /// Empty when the age has no such words.

@@ -76,10 +76,10 @@ pub const fn words_wanted(kind: Kind) -> Option<(usize, usize)> {
     match kind {
         Kind::Text => Some((38, 98)),
         Kind::More => Some((14, 50)),
-        Kind::Then => Some((18, 60)),
+        Kind::Then => Some((18, 64)),
         Kind::Later => Some((15, 55)),
         Kind::Ending => Some((80, 150)),
-        Kind::Cause | Kind::Reveal => Some((8, 60)),
+        Kind::Cause | Kind::Reveal => Some((8, 66)),
         Kind::Pressure | Kind::Detail | Kind::Move => Some((4, 48)),
         Kind::Label | Kind::Hint | Kind::Subject => Some((1, 22)),
         Kind::Shared | Kind::Reply | Kind::Target | Kind::Broken => Some((4, 70)),

@@ -17,6 +17,8 @@ use crate::storyteller::template::{CORE_ROLES, Role};
 const MAX_MOVE: i16 = 25;
 /// Longest key, id or flag, in bytes; the world state holds them.
 const MAX_KEY: usize = 40;
+/// Longest title, goal or secret, in bytes.
+const MAX_SHORT: usize = 160;
 
 /// The pack at hand.
 pub struct Subject<'s> {
@@ -153,6 +155,20 @@ impl Book<'_> {
         }
     }
 
+    /// Titles, goals and secrets may have words of the pack in them, and nothing else.
+    fn words_known(&self, text: &str, item: &str, report: &mut Report<'_>) {
+        let known = words(&self.files.pack);
+        for rest in text.split('{').skip(1) {
+            let name = rest.split('}').next().unwrap_or_default();
+            if !known.iter().any(|word| word == name) {
+                report.add("cast", item, format!("no words {{{name}}} for “{text}”"));
+            }
+        }
+        if text.is_empty() || text.len() > MAX_SHORT || text.contains(['|', '<', '\n']) {
+            report.add("cast", item, format!("is not fit for the state: “{text}”"));
+        }
+    }
+
     fn need(&self, need: &Need, file: &str, item: &str, report: &mut Report<'_>) {
         match need {
             Need::Below(key, _) | Need::Above(key, _) => {
@@ -195,11 +211,12 @@ impl Book<'_> {
             for goal in &part.goal {
                 self.effects(&goal.effects, "cast", &part.key, report);
             }
+            let short = part.titles.iter().chain(part.goal.iter().map(|goal| &goal.text));
+            for text in short.chain(part.secret.iter().map(|secret| &secret.text)) {
+                self.words_known(text, &part.key, report);
+            }
             if let Some(secret) = &part.secret {
                 self.effects(&secret.effects, "cast", &part.key, report);
-                if secret.text.is_empty() || secret.text.len() > 200 {
-                    report.add("cast", &part.key, "a secret of at most 200 bytes wanted");
-                }
             }
         }
         for (file, storylet) in storylets(self.files) {

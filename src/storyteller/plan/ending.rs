@@ -1,6 +1,6 @@
 //! How a book ends: by where its pressures lean and what was decided.
 
-use super::{Table, nth_telling, wording};
+use super::{Table, nth_telling, wants_actor, wording};
 use crate::storyteller::chance::Key;
 use crate::storyteller::content::Ending;
 use crate::storyteller::world::World;
@@ -25,7 +25,7 @@ pub fn ending<'a>(world: &World, table: &Table<'a>) -> Option<(&'a Ending, usize
     let tellings: Vec<(&Ending, usize)> =
         ranked.iter().map(|(_, ending)| (*ending, ending.text.len())).collect();
     let (ending, telling) = nth_telling(&tellings, table.variation)?;
-    Some((ending, wording(world, &ending.text, false, table.key, telling)))
+    Some((ending, wording(world, &ending.text, wants_actor(world), table.key, telling)))
 }
 
 /// How much speaks for an ending: the mean distance of its pressures from the middle, in the direction it leans; its
@@ -39,6 +39,6 @@ fn weight(world: &World, ending: &Ending, key: Key) -> f32 {
         .sum();
     let flags = ending.flags.iter().filter(|flag| world.flags.contains(flag)).count() as f32 * 9.0;
     let told = world.told.count(&ending.text) as f32 * 40.0;
-    let chance = key.with(&ending.id).below(14) as f32;
+    let chance = key.with(&ending.id).below(24) as f32;
     lean / all.max(0.1) + flags + chance - told
 }

@@ -171,9 +171,7 @@ pub fn settle(world: &mut World, plan: &Plan<'_>, table: &Table<'_>, told: Told)
         world.raise(&bared.secret.set);
         world.story.bared = turn;
         world.story.secrets += 1;
-        let secret = table.pack.role[bared.role.index()].secret.as_ref();
-        if let Some(secret) = secret {
-            world.cast[bared.role.index()].secret = Some(secret.text.clone().into());
-        }
+        let text = table.pack.words.fill(&bared.secret.text, world.band, table.seed);
+        world.cast[bared.role.index()].secret = Some(text.into_owned().into());
     }
 }

@@ -59,7 +59,9 @@ pub struct Table<'a> {
 pub fn advance(world: &mut World, action: &Action<'_>, table: &Table<'_>) {
     world.turn = world.turn.saturating_add(1);
     world.story.arc = world.story.arc.saturating_add(1);
-    let due = world.turn.saturating_add(2 + table.key.with("due").below(2) as u32);
+    // The first promise of a story is kept as soon as may be.
+    let wait = if world.turn <= 2 { 2 } else { 2 + table.key.with("due").below(2) as u32 };
+    let due = world.turn.saturating_add(wait);
     match action {
         Action::Begin | Action::Silent => {}
         Action::Offered { offer, from, sequel } => {

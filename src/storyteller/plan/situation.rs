@@ -1,6 +1,6 @@
 //! Which situation comes next: the one with the most to say to this world, this reader and this point of the arc.
 
-use super::{Table, act, nth_telling, wants_actor, wording};
+use super::{Table, act, nth_telling, strongest, wants_actor, wording};
 use crate::storyteller::action::{self, Action};
 use crate::storyteller::content::{Form, Need, Storylet, hits};
 use crate::storyteller::say::{Target, Words};
@@ -10,6 +10,8 @@ use crate::storyteller::world::World;
 /// What counts against a situation whose need is not met: enough that one is told only when all else was.
 const UNMET: i32 = 120;
 
+/// What chance may add: about as much as being of the right heat.
+const CHANCE: usize = 44;
 /// So much says that the reader's words chose a situation.
 const CALLED: i32 = 30;
 
@@ -30,13 +32,17 @@ pub fn situation<'a>(
         naming: wants_actor(world),
         world,
         said,
+        moved: match action {
+            Action::Offered { offer, .. } => strongest(&offer.effects),
+            _ => None,
+        },
     };
     let mut ranked: Vec<(i32, &Storylet)> = table
         .pack
         .storylet
         .iter()
         .filter(|each| each.plays_in(world.band) && each.fits(table.prompt.operator))
-        .map(|each| (view.weight(each) + table.key.with(&each.id).below(14) as i32, each))
+        .map(|each| (view.weight(each) + table.key.with(&each.id).below(CHANCE) as i32, each))
         .collect();
     ranked.sort_unstable_by(|(a, x), (b, y)| b.cmp(a).then_with(|| x.id.cmp(&y.id)));
     let tellings: Vec<(&Storylet, usize)> =
@@ -52,6 +58,8 @@ pub fn situation<'a>(
 struct View<'w> {
     world: &'w World,
     said: Option<&'w Words<'w>>,
+    /// The pressure that the reader's choice moved.
+    moved: Option<&'w str>,
     act: u8,
     /// How tense it should be by now.
     heat: i32,
@@ -78,8 +86,11 @@ impl View<'_> {
         if storylet.form != Form::Chronicle && self.last == Some(storylet.form) {
             weight -= 25;
         }
+        if self.moved.is_some_and(|moved| speaks_of(storylet, moved)) {
+            weight += 12;
+        }
         if self.naming {
-            weight += if storylet.text.iter().any(|text| text.names_actor) { 35 } else { 0 };
+            weight += if storylet.text.iter().any(|text| text.names_actor) { 60 } else { 0 };
         }
         weight -= self.world.told.count(&storylet.text) as i32 * 400;
         if storylet.id == self.world.story.at {
@@ -87,6 +98,15 @@ impl View<'_> {
         }
         weight + self.said.map_or(0, |said| called_for(storylet, said))
     }
+}
+
+/// Whether it is about a pressure: it needs it or moves it.
+fn speaks_of(storylet: &Storylet, pressure: &str) -> bool {
+    storylet.effects.contains_key(pressure)
+        || storylet.needs.iter().any(|need| match need {
+            Need::Below(key, _) | Need::Above(key, _) => key == pressure,
+            Need::Flag(_) | Need::NoFlag(_) => false,
+        })
 }
 
 /// How loudly the reader's words call for it.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::storyteller::chance::Key;
-use crate::storyteller::content::{Pack, Part, Pool};
+use crate::storyteller::content::{Band, Pack, Part, Pool};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -41,7 +41,7 @@ impl Member {
         let known = part.goal.get(aim).map(|goal| goal.text.as_str());
         Some(Self {
             name: text("name", 80).filter(|name| !name.trim().is_empty())?.to_owned().into(),
-            title: own(text("title", 80)?, part.titles.iter().map(String::as_str)),
+            title: own(text("title", 200)?, part.titles.iter().map(String::as_str)),
             pronoun: match value.get("pronoun")?.as_str()? {
                 "she" => Pronoun::She,
                 "he" => Pronoun::He,
@@ -93,6 +93,8 @@ fn own(text: &str, known: impl IntoIterator<Item = &'static str>) -> Cow<'static
 /// A cast drawn from `pool` by the seed.
 pub struct Casting {
     key: Key,
+    seed: u64,
+    band: Band,
     pool: &'static Pool,
     women: usize,
     men: usize,
@@ -101,10 +103,12 @@ pub struct Casting {
 }
 
 impl Casting {
-    pub fn new(pool: &'static Pool, seed: u64) -> Self {
+    pub fn new(pool: &'static Pool, band: Band, seed: u64) -> Self {
         let key = Key::new(seed).with("cast");
         Self {
             key,
+            seed,
+            band,
             pool,
             women: key.with("women").below(pool.women.len()),
             men: key.with("men").below(pool.men.len()),
@@ -137,11 +141,12 @@ impl Casting {
         };
         let key = self.key.with(&part.key);
         let aim = key.with("aim").below(part.goal.len());
+        let fill = |text| pack.words.fill(text, self.band, self.seed);
         Member {
             name,
-            title: pick(&part.titles, key.with("title").below(part.titles.len())).into(),
+            title: fill(pick(&part.titles, key.with("title").below(part.titles.len()))),
             pronoun,
-            goal: part.goal.get(aim).map_or("", |goal| goal.text.as_str()).into(),
+            goal: fill(part.goal.get(aim).map_or("", |goal| goal.text.as_str())),
             aim,
             steps: 0,
             secret: None,

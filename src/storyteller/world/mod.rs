@@ -127,6 +127,7 @@ impl World {
                 (pressure.key.as_str(), level)
             })
             .collect();
+        let band = story.band.unwrap_or(pack.era);
         let told = Memory::read(state.get("story").and_then(|story| story.get("told")));
         let world = Self {
             turn: field(state, "turn").unwrap_or(0),
@@ -137,8 +138,8 @@ impl World {
             ending: field(state, "ending"),
             pressures,
             flags,
-            cast: read_cast(state, pack, Casting::new(&content.names[people], seed)),
-            band: story.band.unwrap_or(pack.era),
+            cast: read_cast(state, pack, Casting::new(&content.names[people], band, seed)),
+            band,
             story,
             told,
         };

@@ -12,6 +12,10 @@ const REMARKABLE: u8 = 13;
 const URGENT: usize = 34;
 const WELCOME: usize = 14;
 
+/// Most fillings of a scene, and most of them before its middle.
+const MOST_FILLINGS: usize = 5;
+const FILLINGS_BEFORE: usize = 3;
+
 /// What fills a scene, in an order that changes from turn to turn.
 #[derive(Clone, Copy)]
 enum Filling {
@@ -42,19 +46,19 @@ impl<'a> Writer<'a> {
         let begins = matches!(self.action, Action::Begin);
         let ends = matches!(plan.core, Core::Ending { .. });
         let payoff = plan.payoff.map(|payoff| payoff.later);
+        let world = draft.filler.world;
+        if wants_actor(world) && !draft.names_actor() {
+            self.name_actor(plan, draft, if ends { 4 * URGENT } else { URGENT });
+        }
         if plan.payoff.is_some_and(|payoff| payoff.urgent) || ends {
-            told.paid = draft.fit(Place::Payoff, payoff, URGENT);
+            told.paid = draft.fit(Place::Payoff, payoff, if ends { 4 * URGENT } else { 2 * URGENT });
         }
         self.turn(plan, draft);
         told.bared = draft.fit(Place::Secret, plan.bared.map(|bared| bared.text), WELCOME);
         // What comes back is worth more than what is new, but not in every scene.
-        let world = draft.filler.world;
         let rested = world.turn.saturating_sub(world.story.paid) >= 2;
         if rested && !told.paid && !told.bared {
             told.paid = draft.fit(Place::Payoff, payoff, 0);
-        }
-        if wants_actor(world) && !draft.names_actor() {
-            self.name_actor(plan, draft);
         }
         if !draft.is_full() {
             told.caused = draft.fit(Place::Chain, plan.chain.map(|chain| chain.text), 0);
@@ -74,11 +78,17 @@ impl<'a> Writer<'a> {
             draft.fit(Place::More, line, 0);
         }
         let start = self.key.with("filling").below(2) + world.turn as usize * 3;
+        let before = draft.passages.len();
         for step in 0..FILLINGS.len() * 2 {
-            if draft.is_full() {
+            let filled = draft.passages.len() - before;
+            if draft.is_full() || filled == MOST_FILLINGS {
                 break;
             }
             self.fill(FILLINGS[(start + step) % FILLINGS.len()], plan, draft, &mut told);
+        }
+        // One thing after another is soon a list: some of it follows the scene's middle.
+        for passage in draft.passages.iter_mut().skip(before + FILLINGS_BEFORE) {
+            passage.place = Place::Around;
         }
         if begins {
             for passage in &mut draft.passages {
@@ -107,7 +117,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The reader is told again what it is all about.
-    fn name_actor(&self, plan: &Plan<'a>, draft: &mut Draft<'_, 'a>) {
+    fn name_actor(&self, plan: &Plan<'a>, draft: &mut Draft<'_, 'a>, over: usize) {
         let world = draft.filler.world;
         let common = &self.content.common;
         let stakes = common.stakes.get(self.prompt.operator.key()).map_or(&[][..], Vec::as_slice);
@@ -126,7 +136,7 @@ impl<'a> Writer<'a> {
                 line.names_actor && !draft.filler.world.told.has(line) && !draft.has(line)
             };
             let line = lines[from..].iter().chain(&lines[..from]).find(naming);
-            if draft.fit(place, line, URGENT) {
+            if draft.fit(place, line, over) {
                 return;
             }
         }

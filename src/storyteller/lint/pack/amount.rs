@@ -84,7 +84,7 @@ fn causes(book: &Book<'_>, measure: &Measure, report: &mut Report<'_>) {
         })
         .collect();
     for cause in causes {
-        at_least(cause.text.len(), 2, "pack", &format!("cause when {:?}", cause.when), report);
+        at_least(cause.text.len(), 2, "pack", &format!("cause when {}", cause.when), report);
     }
     if causes.is_empty() {
         return;
