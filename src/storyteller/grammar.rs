@@ -6,7 +6,6 @@ use super::world::Pronoun;
 /// The grammar of one language.
 #[derive(Debug)]
 pub struct Grammar {
-    pub tag: &'static str,
     /// What `{a:…}` puts before a word.
     pub article: Option<fn(&str) -> &'static str>,
     /// he, him, his.
@@ -18,7 +17,6 @@ pub struct Grammar {
 }
 
 const ENGLISH: Grammar = Grammar {
-    tag: "en",
     article: Some(indefinite),
     he: ["he", "him", "his"],
     she: ["she", "her", "her"],
@@ -27,7 +25,6 @@ const ENGLISH: Grammar = Grammar {
 
 /// No articles, and one form of a pronoun for everything that it does in a sentence.
 const VIETNAMESE: Grammar = Grammar {
-    tag: "vi",
     article: None,
     he: ["ông ấy", "ông ấy", "ông ấy"],
     she: ["bà ấy", "bà ấy", "bà ấy"],
@@ -61,8 +58,7 @@ impl Grammar {
 /// `a` or `an`, by the sound of the first word.
 pub fn indefinite(text: &str) -> &'static str {
     const SILENT_H: [&str; 4] = ["hour", "heir", "honest", "honour"];
-    const YOO_OR_WON: [&str; 9] =
-        ["uni", "use", "usu", "eu", "ewe", "one", "once", "ute", "uto"];
+    const YOO_OR_WON: [&str; 9] = ["uni", "use", "usu", "eu", "ewe", "one", "once", "ute", "uto"];
     let word: String = text
         .chars()
         .take_while(|c| !c.is_whitespace())

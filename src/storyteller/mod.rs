@@ -263,6 +263,10 @@ impl Telling {
                 hint: writer.line(&world, &offer.hint, None),
             })
             .collect();
-        Scene { prose, choices, patch: patch::diff(input.state, &world.write(input.state, self.pack)) }
+        Scene {
+            prose,
+            choices,
+            patch: patch::diff(input.state, &world.write(input.state, self.pack)),
+        }
     }
 }

@@ -329,7 +329,10 @@ mod tests {
             );
         }
         assert_eq!(parse("What if I was never born?", "en").premise, "you were never born");
-        assert_eq!(parse("What if Carthage had defeated Rome in 202 BC?", "en").object, "defeated Rome");
+        assert_eq!(
+            parse("What if Carthage had defeated Rome in 202 BC?", "en").object,
+            "defeated Rome"
+        );
     }
 
     #[test]

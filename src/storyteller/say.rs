@@ -86,14 +86,55 @@ fn intent<'a>(words: &[String], content: &'a Content) -> &'a Intent {
 
 fn manner(text: &str, words: &[String]) -> Manner {
     const HARSH: [&str; 25] = [
-        "kill", "hang", "burn", "destroy", "crush", "execute", "punish", "threaten", "damn",
-        "hate", "force", "attack", "whip", "shoot", "torture", "traitor", "fool", "immediately",
-        "giết", "đốt", "phá", "trừng", "ép", "ghét", "treo",
+        "kill",
+        "hang",
+        "burn",
+        "destroy",
+        "crush",
+        "execute",
+        "punish",
+        "threaten",
+        "damn",
+        "hate",
+        "force",
+        "attack",
+        "whip",
+        "shoot",
+        "torture",
+        "traitor",
+        "fool",
+        "immediately",
+        "giết",
+        "đốt",
+        "phá",
+        "trừng",
+        "ép",
+        "ghét",
+        "treo",
     ];
     const GENTLE: [&str; 22] = [
-        "please", "gently", "kindly", "carefully", "peacefully", "forgive", "thank", "sorry",
-        "comfort", "mercy", "love", "hope", "quietly", "softly", "share", "listen", "xin",
-        "cảm", "tha", "yêu", "nhẹ", "lắng",
+        "please",
+        "gently",
+        "kindly",
+        "carefully",
+        "peacefully",
+        "forgive",
+        "thank",
+        "sorry",
+        "comfort",
+        "mercy",
+        "love",
+        "hope",
+        "quietly",
+        "softly",
+        "share",
+        "listen",
+        "xin",
+        "cảm",
+        "tha",
+        "yêu",
+        "nhẹ",
+        "lắng",
     ];
     let count = |known: &[&str]| {
         words.iter().filter(|word| known.iter().any(|known| same_word(known, word))).count()
@@ -137,9 +178,12 @@ fn target(words: &[String], world: &World, prompt: &Prompt, pack: &Pack) -> Opti
     if nouns(&prompt.actor) {
         return Some(Target::Actor);
     }
-    let places = pack.words.names().iter().enumerate().filter(|(_, name)| {
-        ["place", "hall", "room", "pass", "town"].contains(&name.as_str())
-    });
+    let places = pack
+        .words
+        .names()
+        .iter()
+        .enumerate()
+        .filter(|(_, name)| ["place", "hall", "room", "pass", "town"].contains(&name.as_str()));
     places
         .flat_map(|(at, _)| pack.words.list(world.band, at as u8))
         .any(|place| nouns(place))

@@ -70,9 +70,7 @@ fn few(lines: &[Template], wanted: usize, file: &str, item: &str, report: &mut R
 fn check_common(common: &Common, report: &mut Report<'_>) {
     const FILE: &str = "common";
     for operator in Operator::ALL.map(Operator::key) {
-        let of = |map: &BTreeMap<String, Vec<Template>>| {
-            map.get(operator).map_or(0, Vec::len)
-        };
+        let of = |map: &BTreeMap<String, Vec<Template>>| map.get(operator).map_or(0, Vec::len);
         for (item, map) in [("hinge", &common.hinge), ("stakes", &common.stakes)] {
             if of(map) < 2 {
                 report.add(FILE, item, format!("{operator}: 2 wanted"));
@@ -90,7 +88,9 @@ fn check_common(common: &Common, report: &mut Report<'_>) {
         few(common.target.get(role).map_or(&[], Vec::as_slice), 2, FILE, role, report);
     }
     for key in common.target.keys() {
-        if !CORE_ROLES.contains(&key.as_str()) && !["other", "actor", "place"].contains(&key.as_str()) {
+        if !CORE_ROLES.contains(&key.as_str())
+            && !["other", "actor", "place"].contains(&key.as_str())
+        {
             report.add(FILE, key, "nobody is called that in every pack");
         }
     }
@@ -143,14 +143,18 @@ const OF_TOPIC: usize = 5;
 const OF_CLASS: usize = 6;
 
 fn check_topics(topics: &TopicFile, report: &mut Report<'_>) {
-    let of_topics = topics.topic.iter().map(|topic| (&topic.id, &topic.words, &topic.lines, OF_TOPIC));
-    let of_classes = topics.class.iter().map(|class| (&class.id, &class.words, &class.lines, OF_CLASS));
+    let of_topics =
+        topics.topic.iter().map(|topic| (&topic.id, &topic.words, &topic.lines, OF_TOPIC));
+    let of_classes =
+        topics.class.iter().map(|class| (&class.id, &class.words, &class.lines, OF_CLASS));
     let mut ids = BTreeSet::new();
     for (id, words, lines, wanted) in of_topics.chain(of_classes) {
         if !ids.insert(id) {
             report.add("topics", id, "there are two of this name");
         }
-        if (words.is_empty() && wanted == OF_TOPIC) || words.iter().any(|word| word.to_lowercase() != *word) {
+        if (words.is_empty() && wanted == OF_TOPIC)
+            || words.iter().any(|word| word.to_lowercase() != *word)
+        {
             report.add("topics", id, "lower-case words that speak of it wanted");
         }
         few(lines, wanted, "topics", id, report);

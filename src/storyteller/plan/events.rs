@@ -99,7 +99,9 @@ pub fn step<'a>(world: &World, table: &Table<'a>) -> Option<Step<'a>> {
             let next = goal.moves.get(member.steps)?;
             (!world.told.has(next)).then_some(Step { role, goal, step: member.steps })
         })
-        .min_by_key(|step| (step.step, table.key.with("step").at(u64::from(step.role.0)).below(100)))
+        .min_by_key(|step| {
+            (step.step, table.key.with("step").at(u64::from(step.role.0)).below(100))
+        })
 }
 
 /// The cause with the most behind it, if it was not shown in these words before.

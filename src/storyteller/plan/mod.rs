@@ -87,7 +87,11 @@ pub fn advance(world: &mut World, action: &Action<'_>, table: &Table<'_>) {
                 Manner::Gentle => world.apply(&table.pack.gentle),
             }
             if !table.content.common.kept.is_empty() {
-                world.promise(Promise { from: SAID.to_owned(), due, said: Some(words.said.clone()) });
+                world.promise(Promise {
+                    from: SAID.to_owned(),
+                    due,
+                    said: Some(words.said.clone()),
+                });
             }
         }
     }
@@ -120,7 +124,8 @@ impl<'a> Plan<'a> {
     /// Decides the scene for a world that has [`advance`]d. The same decision for every telling, but that later
     /// retries, once all wordings of a situation were seen, get the next best situation.
     pub fn make(world: &World, action: &Action<'_>, table: &Table<'a>) -> Self {
-        let quiet = |core| Self { core, payoff: None, step: None, chain: None, bared: None, turned: false };
+        let quiet =
+            |core| Self { core, payoff: None, step: None, chain: None, bared: None, turned: false };
         if matches!(action, Action::Begin) {
             let opening = &table.pack.opening;
             let text = wording(world, &opening.text, false, table.key, table.variation);

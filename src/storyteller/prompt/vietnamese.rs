@@ -15,17 +15,41 @@ const OPERATORS: [(Operator, &[&str]); 8] = [
         &["không bao giờ", "chưa bao giờ", "chưa từng", "chẳng bao giờ", "không hề", "không"],
     ),
     (Operator::Always, &["luôn luôn", "mãi mãi", "luôn", "lúc nào cũng"]),
-    (Operator::Discovered, &["phát minh", "phát hiện", "khám phá", "tìm ra", "sáng chế", "xây dựng"]),
+    (
+        Operator::Discovered,
+        &["phát minh", "phát hiện", "khám phá", "tìm ra", "sáng chế", "xây dựng"],
+    ),
     (Operator::Survived, &["sống sót", "tồn tại", "vẫn còn", "sống mãi", "ở lại"]),
     (Operator::Lost, &["thất bại", "sụp đổ", "thua", "bại trận", "đầu hàng"]),
     (Operator::Won, &["chiến thắng", "đánh bại", "thắng", "thống nhất", "cai trị"]),
 ];
 /// Words that end the subject of a statement.
 const VERBS: [&str; 14] = [
-    "có thể", "biết", "được", "bị", "đã", "sẽ", "đang", "là", "có", "trở thành", "phải", "nói", "bay", "cũng",
+    "có thể",
+    "biết",
+    "được",
+    "bị",
+    "đã",
+    "sẽ",
+    "đang",
+    "là",
+    "có",
+    "trở thành",
+    "phải",
+    "nói",
+    "bay",
+    "cũng",
 ];
 const TIMES: [&str; 10] = [
-    "vào năm", "năm", "vào thế kỷ", "thế kỷ", "thời", "vào thời", "tối nay", "hôm nay", "ngày mai",
+    "vào năm",
+    "năm",
+    "vào thế kỷ",
+    "thế kỷ",
+    "thời",
+    "vào thời",
+    "tối nay",
+    "hôm nay",
+    "ngày mai",
     "trong tương lai",
 ];
 
@@ -51,7 +75,11 @@ pub fn parse(line: &str) -> Prompt {
     let aligned = folded.len() == clause.len() + 2;
     let actor = verb.filter(|at| *at > 0 && aligned).and_then(|at| clause.get(..at));
     let Some(actor) = actor.map(str::trim).filter(|actor| !actor.is_empty()) else {
-        return Prompt { era: era(clause), year: the_year(clause), ..quoted(line, clause, asked, words) };
+        return Prompt {
+            era: era(clause),
+            year: the_year(clause),
+            ..quoted(line, clause, asked, words)
+        };
     };
     let object = clause.get(actor.len()..).unwrap_or_default().trim();
     Prompt {
@@ -74,7 +102,8 @@ pub fn parse(line: &str) -> Prompt {
 fn era(clause: &str) -> Option<String> {
     let folded = clause.to_lowercase();
     let at = TIMES.iter().filter_map(|time| folded.find(time)).min()?;
-    let starts_word = clause.get(..at).is_some_and(|before| before.is_empty() || before.ends_with(' '));
+    let starts_word =
+        clause.get(..at).is_some_and(|before| before.is_empty() || before.ends_with(' '));
     let era = clause.get(at..)?;
     (starts_word && era.split(' ').count() <= 6).then(|| era.to_owned())
 }
@@ -92,9 +121,7 @@ fn the_year(clause: &str) -> Option<i32> {
     if let Some(year) = number("năm").filter(|year| (1..10_000).contains(year)) {
         return Some(if before { -year } else { year });
     }
-    let words = |known: &[&str], year| {
-        known.iter().any(|word| folded.contains(word)).then(|| year)
-    };
+    let words = |known: &[&str], year| known.iter().any(|word| folded.contains(word)).then(|| year);
     words(&["tối nay", "hôm nay", "ngày mai", "ngày nay"], "today")
         .or_else(|| words(&["tương lai"], "future"))
         .or_else(|| words(&["trung cổ"], "medieval"))
@@ -109,7 +136,13 @@ mod tests {
     fn questions_and_statements_are_read() {
         use Operator as O;
         for (source, premise, actor, operator, year) in [
-            ("Nếu La Mã không bao giờ sụp đổ thì sao?", "La Mã không bao giờ sụp đổ", "La Mã", O::Never, None),
+            (
+                "Nếu La Mã không bao giờ sụp đổ thì sao?",
+                "La Mã không bao giờ sụp đổ",
+                "La Mã",
+                O::Never,
+                None,
+            ),
             ("Điều gì sẽ xảy ra nếu ong biến mất?", "ong biến mất", "ong", O::Vanished, None),
             (
                 "Điều gì xảy ra nếu máy in được phát minh vào năm 1200?",

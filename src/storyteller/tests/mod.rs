@@ -99,7 +99,10 @@ fn the_prompt_is_in_the_first_scene() {
     ] {
         for seed in 0..20 {
             let prose = Play::new(prompt, seed, Length::Short).turn(&Via::Prompt).prose;
-            assert!(words.iter().all(|word| prose.to_lowercase().contains(&word.to_lowercase())), "{prompt}: {prose}");
+            assert!(
+                words.iter().all(|word| prose.to_lowercase().contains(&word.to_lowercase())),
+                "{prompt}: {prose}"
+            );
         }
     }
 }

@@ -101,8 +101,25 @@ pub fn say(text: &str) -> Via {
 
 /// What no text of ours may contain, whatever fills it.
 const SLIPS: [&str; 19] = [
-    "{", "}", "<<<", "  ", " ,", ",,", ",.", " the the ", " a a ", " an an ", " a the ", " an the ",
-    " the a ", "They was ", "They is ", "They has ", "You was ", "You is ", "You has ",
+    "{",
+    "}",
+    "<<<",
+    "  ",
+    " ,",
+    ",,",
+    ",.",
+    " the the ",
+    " a a ",
+    " an an ",
+    " a the ",
+    " an the ",
+    " the a ",
+    "They was ",
+    "They is ",
+    "They has ",
+    "You was ",
+    "You is ",
+    "You has ",
 ];
 
 pub fn check_prose(prose: &str, whose: &str) {

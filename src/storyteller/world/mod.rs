@@ -10,8 +10,8 @@ pub mod memory;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use self::cast::{Member, Pronoun};
 use self::cast::Casting;
+pub use self::cast::{Member, Pronoun};
 use self::memory::Memory;
 use super::chance::Key;
 use super::content::{Band, Content, Effects, Need, Pack, Pressure, Scale};
@@ -156,8 +156,11 @@ impl World {
         put("act", self.act.into());
         put("book", self.book.into());
         put("tension", self.tension.into());
-        let pressures: Map<String, Value> =
-            self.pressures.iter().map(|(key, level)| ((*key).to_owned(), (*level).into())).collect();
+        let pressures: Map<String, Value> = self
+            .pressures
+            .iter()
+            .map(|(key, level)| ((*key).to_owned(), (*level).into()))
+            .collect();
         put("pressures", Value::Object(pressures));
         put("flags", self.flags.iter().map(String::as_str).collect());
         let mut cast = Map::new();

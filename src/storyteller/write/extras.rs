@@ -16,6 +16,9 @@ const WELCOME: usize = 14;
 const MOST_FILLINGS: usize = 5;
 const FILLINGS_BEFORE: usize = 3;
 
+/// Turns after which a cause has to show, if there is one.
+const CAUSE_WITHIN: u32 = 3;
+
 /// What fills a scene, in an order that changes from turn to turn.
 #[derive(Clone, Copy)]
 enum Filling {
@@ -51,17 +54,24 @@ impl<'a> Writer<'a> {
             self.name_actor(plan, draft, if ends { 4 * URGENT } else { URGENT });
         }
         if plan.payoff.is_some_and(|payoff| payoff.urgent) || ends {
-            told.paid = draft.fit(Place::Payoff, payoff, if ends { 4 * URGENT } else { 2 * URGENT });
+            told.paid =
+                draft.fit(Place::Payoff, payoff, if ends { 4 * URGENT } else { 2 * URGENT });
         }
         self.turn(plan, draft);
-        told.bared = draft.fit(Place::Secret, plan.bared.map(|bared| bared.text), WELCOME);
+        // The first secret of a book may not be crowded out for ever.
+        let over = if world.story.secrets == 0 { URGENT } else { WELCOME };
+        told.bared = draft.fit(Place::Secret, plan.bared.map(|bared| bared.text), over);
+        let chain = plan.chain.map(|chain| chain.text);
+        if !told.bared && world.turn.saturating_sub(world.story.acted) >= CAUSE_WITHIN {
+            told.caused = draft.fit(Place::Chain, chain, URGENT);
+        }
         // What comes back is worth more than what is new, but not in every scene.
         let rested = world.turn.saturating_sub(world.story.paid) >= 2;
-        if rested && !told.paid && !told.bared {
+        if rested && !told.paid && !told.bared && !told.caused {
             told.paid = draft.fit(Place::Payoff, payoff, 0);
         }
-        if !draft.is_full() {
-            told.caused = draft.fit(Place::Chain, plan.chain.map(|chain| chain.text), 0);
+        if !told.caused && !draft.is_full() {
+            told.caused = draft.fit(Place::Chain, chain, 0);
         }
         if !begins && !draft.is_full() {
             self.stake(draft);
@@ -154,13 +164,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn fill(
-        &self,
-        filling: Filling,
-        plan: &Plan<'a>,
-        draft: &mut Draft<'_, 'a>,
-        told: &mut Told,
-    ) {
+    fn fill(&self, filling: Filling, plan: &Plan<'a>, draft: &mut Draft<'_, 'a>, told: &mut Told) {
         let world = draft.filler.world;
         let line = |draft: &Draft<'_, 'a>, lines: &'a [Template], name: &str| {
             draft.untold(lines, self.key.with(name))
