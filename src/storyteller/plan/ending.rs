@@ -39,6 +39,6 @@ fn weight(world: &World, ending: &Ending, key: Key) -> f32 {
         .sum();
     let flags = ending.flags.iter().filter(|flag| world.flags.contains(flag)).count() as f32 * 9.0;
     let told = world.told.count(&ending.text) as f32 * 40.0;
-    let chance = key.with(&ending.id).below(24) as f32;
+    let chance = key.with(&ending.id).below(30) as f32;
     lean / all.max(0.1) + flags + chance - told
 }

@@ -44,7 +44,8 @@ fn the_next_situation_is_what_the_words_are_about() {
             if !storylet.plays_in(play.pack().era) || play.at() == storylet.id {
                 continue;
             }
-            let via = say(&format!("Think of the {} and the {}", storylet.about[0], storylet.about[1]));
+            let via =
+                say(&format!("Think of the {} and the {}", storylet.about[0], storylet.about[1]));
             let scene = play.turn(&via);
             check_scene(&scene, &storylet.id);
             let here = action::storylet(pack, play.at()).unwrap();
@@ -67,7 +68,8 @@ fn whoever_is_named_reacts() {
             let prose = compose(&play.input(&say(&format!("Talk to {name}")), 0)).prose;
             assert!(prose.matches(short).count() >= 2, "{key}: {prose}");
             let title = member["title"].as_str().unwrap();
-            let Some(office) = title.strip_prefix("the ").and_then(|rest| rest.split(' ').next()) else {
+            let Some(office) = title.strip_prefix("the ").and_then(|rest| rest.split(' ').next())
+            else {
                 continue;
             };
             if office.len() >= 5 {
