@@ -145,6 +145,9 @@ pub struct Pressure {
     pub start: u8,
     /// The end of the scale that hurts.
     pub bad: Scale,
+    /// Where a book tends to leave it, whatever the reader prefers; endings are weighed against that.
+    #[serde(skip)]
+    pub rest: f32,
     pub low: Vec<Template>,
     pub high: Vec<Template>,
 }

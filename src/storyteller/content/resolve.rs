@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::walk::Walk;
-use super::{Band, Common, Files, Pack, PackFile, PeriodFile, TopicFile, VoiceFile, WordLists};
+use super::{
+    Band, Common, Effects, Files, Pack, PackFile, PeriodFile, TopicFile, VoiceFile, WordLists,
+};
 use crate::storyteller::chance::Key;
 use crate::storyteller::template::{CORE_ROLES, SHARED_WORDS};
 
@@ -81,7 +83,33 @@ impl PackFile {
     }
 }
 
+/// Decisions of a usual book.
+const DECISIONS: f32 = 8.0;
+
 impl Files {
+    /// Each pressure's start, and what as many decisions as a book has move it in the mean.
+    fn find_rest(&mut self) {
+        let files = [&self.early, &self.middle, &self.late, &self.papers];
+        let storylets: Vec<_> = files.into_iter().flat_map(|file| &file.storylet).collect();
+        let mean = |key: &str| {
+            let of_choices = storylets.iter().map(|storylet| {
+                let moved = storylet.choice.iter().map(|offer| points(&offer.effects, key));
+                moved.sum::<f32>() / storylet.choice.len().max(1) as f32
+            });
+            let of_storylets = storylets.iter().map(|storylet| points(&storylet.effects, key));
+            of_choices.chain(of_storylets).sum::<f32>() / storylets.len().max(1) as f32
+        };
+        let rests: Vec<f32> = self
+            .pack
+            .pressure
+            .iter()
+            .map(|pressure| f32::from(pressure.start) + DECISIONS * mean(&pressure.key))
+            .collect();
+        for (pressure, rest) in self.pack.pressure.iter_mut().zip(rests) {
+            pressure.rest = rest.clamp(15.0, 85.0);
+        }
+    }
+
     pub fn join(mut self) -> Pack {
         let rank =
             |key: &str| CORE_ROLES.iter().position(|core| *core == key).unwrap_or(usize::MAX);
@@ -90,6 +118,7 @@ impl Files {
         let words = self.pack.take_words();
         let roles: Vec<String> = self.cast.role.iter().map(|part| part.key.clone()).collect();
         self.walk(&mut |_, template| template.resolve(&roles, words.names()));
+        self.find_rest();
         let Files { pack, cast, early, middle, late, papers, endings } = self;
         let of_age = [pack.details_old, pack.details_industrial, pack.details_modern];
         let details = of_age.map(|of_age| pack.details.iter().cloned().chain(of_age).collect());
@@ -114,6 +143,10 @@ impl Files {
             sequel: pack.sequel,
         }
     }
+}
+
+fn points(effects: &Effects, key: &str) -> f32 {
+    effects.get(key).map_or(0.0, |change| f32::from(*change))
 }
 
 /// Passages that any pack uses know the roles and the words that every pack has.

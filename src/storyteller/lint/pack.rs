@@ -47,6 +47,7 @@ pub fn check(
     let known = whole.then(|| Known {
         roles: files.cast.role.iter().map(|part| part.key.clone()).collect(),
         words: words(&files.pack),
+        articled: articled(&files.pack),
     });
     files.walk(&mut |spot, template| {
         text::check(spot, template, known.as_ref(), subject.language, report, seen);
@@ -68,6 +69,18 @@ fn words(pack: &PackFile) -> Vec<String> {
     [&pack.words, &pack.words_old, &pack.words_industrial, &pack.words_modern]
         .into_iter()
         .flat_map(|lists| lists.keys().cloned())
+        .collect()
+}
+
+/// The names of lists in which a word brings its article along.
+fn articled(pack: &PackFile) -> Vec<String> {
+    let has_one =
+        |word: &String| ["the ", "a ", "an "].iter().any(|article| word.starts_with(article));
+    [&pack.words, &pack.words_old, &pack.words_industrial, &pack.words_modern]
+        .into_iter()
+        .flatten()
+        .filter(|(_, list)| list.iter().any(has_one))
+        .map(|(name, _)| name.clone())
         .collect()
 }
 
@@ -226,7 +239,8 @@ impl Book<'_> {
                 self.need(need, file, item, report);
             }
             let [first, last] = storylet.acts;
-            if !(1 <= first && first <= last && last <= 3) || !(0..=100).contains(&storylet.heat) {
+            let ordered = 1 <= first && first <= last && last <= 3;
+            if !ordered || !(0..=100).contains(&storylet.heat) {
                 report.add(file, item, "acts are 1 to 3, heat 0 to 100");
             }
         }

@@ -9,10 +9,14 @@ use crate::storyteller::content::{Common, NameFile, Period, TopicFile};
 use crate::storyteller::prompt::Operator;
 use crate::storyteller::template::{CORE_ROLES, SHARED_WORDS, Template};
 
+/// Lists of every pack whose words bring their article along.
+const ARTICLED: [&str; 7] = ["place", "hall", "crowd", "record", "carrier", "sheet", "room"];
+
 pub fn check(shared: Shared, language: &str, report: &mut Report<'_>, seen: &mut Sentences) {
     let known = Known {
         roles: CORE_ROLES.map(str::to_owned).into(),
         words: SHARED_WORDS.map(str::to_owned).into(),
+        articled: ARTICLED.map(str::to_owned).into(),
     };
     let mut passages = |file: Option<&mut dyn Walk>, report: &mut Report<'_>| {
         if let Some(file) = file {

@@ -22,6 +22,8 @@ pub struct Sentences(BTreeMap<String, String>);
 pub struct Known {
     pub roles: Vec<String>,
     pub words: Vec<String>,
+    /// Lists in which a word has an article already.
+    pub articled: Vec<String>,
 }
 
 impl Known {
@@ -104,6 +106,9 @@ pub fn check(
     }
     if language == "en" {
         agreement(template, &text, &mut wrong);
+        if let Some(known) = known {
+            articles(template, known, &text, &mut wrong);
+        }
     }
     if let Some((low, high)) = words_wanted(spot.kind) {
         let words = count_words(&text);
@@ -154,6 +159,28 @@ fn agreement(template: &Template, text: &str, wrong: &mut impl FnMut(String)) {
                 }
             }
             _ => {}
+        }
+    }
+}
+
+/// No second article before what has one: "the {place}" would become "the the river gate".
+fn articles(template: &Template, known: &Known, text: &str, wrong: &mut impl FnMut(String)) {
+    let mut before = "";
+    for piece in &template.pieces {
+        match piece {
+            Piece::Text(text) => before = text,
+            Piece::Slot { slot, article } => {
+                let doubled = *article || before.ends_with(" the ") || before == "The ";
+                let has_one = match slot {
+                    Slot::Actor => true,
+                    Slot::Named(name) => known.articled.iter().any(|word| **word == **name),
+                    _ => false,
+                };
+                if doubled && has_one {
+                    wrong(format!("an article before what has one: “{text}”"));
+                }
+                before = "";
+            }
         }
     }
 }

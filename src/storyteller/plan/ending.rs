@@ -2,7 +2,7 @@
 
 use super::{Table, nth_telling, wants_actor, wording};
 use crate::storyteller::chance::Key;
-use crate::storyteller::content::Ending;
+use crate::storyteller::content::{Ending, Pack};
 use crate::storyteller::world::World;
 
 /// No book ends before this turn of it.
@@ -19,8 +19,12 @@ pub fn ending<'a>(world: &World, table: &Table<'a>) -> Option<(&'a Ending, usize
     if arc < SHORTEST || (arc < last && !extreme) {
         return None;
     }
-    let mut ranked: Vec<(f32, &Ending)> =
-        table.pack.ending.iter().map(|ending| (weight(world, ending, table.key), ending)).collect();
+    let mut ranked: Vec<(f32, &Ending)> = table
+        .pack
+        .ending
+        .iter()
+        .map(|ending| (weight(world, table.pack, ending, table.key), ending))
+        .collect();
     ranked.sort_by(|(a, x), (b, y)| b.total_cmp(a).then_with(|| x.id.cmp(&y.id)));
     let tellings: Vec<(&Ending, usize)> =
         ranked.iter().map(|(_, ending)| (*ending, ending.text.len())).collect();
@@ -28,14 +32,19 @@ pub fn ending<'a>(world: &World, table: &Table<'a>) -> Option<(&'a Ending, usize
     Some((ending, wording(world, &ending.text, wants_actor(world), table.key, telling)))
 }
 
-/// How much speaks for an ending: the mean distance of its pressures from the middle, in the direction it leans; its
+/// How much speaks for an ending: how far its pressures are from where books tend
+/// to leave them, in the direction it leans; its
 /// flags; a little chance; and that it was not told.
-fn weight(world: &World, ending: &Ending, key: Key) -> f32 {
+fn weight(world: &World, pack: &Pack, ending: &Ending, key: Key) -> f32 {
     let all: f32 = ending.leans.values().map(|weight| weight.abs()).sum();
     let lean: f32 = ending
         .leans
         .iter()
-        .map(|(pressure, weight)| weight * (f32::from(world.level(pressure)) - 50.0))
+        .map(|(pressure, weight)| {
+            let rest = pack.pressure.iter().find(|known| known.key == *pressure);
+            let rest = rest.map_or(50.0, |known| known.rest);
+            weight * (f32::from(world.level(pressure)) - rest)
+        })
         .sum();
     let flags = ending.flags.iter().filter(|flag| world.flags.contains(flag)).count() as f32 * 9.0;
     let told = world.told.count(&ending.text) as f32 * 40.0;

@@ -111,7 +111,7 @@ fn speaks_of(storylet: &Storylet, pressure: &str) -> bool {
 
 /// How loudly the reader's words call for it.
 fn called_for(storylet: &Storylet, said: &Words<'_>) -> i32 {
-    let about = hits(&storylet.about, &said.words).min(2) as i32 * 45;
+    let about = hits(&storylet.about, &said.words).min(2) as i32 * 60;
     let texts = || storylet.text.iter();
     let mentioned =
         said.telling.iter().filter(|word| texts().any(|text| text.mentions(word))).count();

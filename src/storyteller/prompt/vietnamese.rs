@@ -121,7 +121,8 @@ fn the_year(clause: &str) -> Option<i32> {
     if let Some(year) = number("năm").filter(|year| (1..10_000).contains(year)) {
         return Some(if before { -year } else { year });
     }
-    let words = |known: &[&str], year| known.iter().any(|word| folded.contains(word)).then(|| year);
+    let words =
+        |known: &[&str], year| known.iter().any(|word| folded.contains(word)).then_some(year);
     words(&["tối nay", "hôm nay", "ngày mai", "ngày nay"], "today")
         .or_else(|| words(&["tương lai"], "future"))
         .or_else(|| words(&["trung cổ"], "medieval"))

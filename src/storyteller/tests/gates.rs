@@ -309,7 +309,7 @@ fn prompt_for(pack: &str, seed: u64) -> &'static str {
         ],
         "nature" => [
             "What if bees vanished in 1300?",
-            "What if bees vanished in 1850?",
+            "What if bees could speak in 1850?",
             "What if bees survived?",
         ],
         "space" => [

@@ -41,7 +41,10 @@ fn the_next_situation_is_what_the_words_are_about() {
             let mut play = Play::new(PROMPTS[0], seed as u64, Length::Medium);
             play.state.insert("story".to_owned(), json!({"pack": pack.id}));
             play.play(2);
-            if !storylet.plays_in(play.pack().era) || play.at() == storylet.id {
+            let band: content::Band =
+                serde_json::from_value(play.state["story"]["band"].clone()).unwrap();
+            let possible = storylet.plays_in(band) && storylet.fits(prompt::Operator::Never);
+            if !possible || play.at() == storylet.id {
                 continue;
             }
             let via =
@@ -50,7 +53,8 @@ fn the_next_situation_is_what_the_words_are_about() {
             check_scene(&scene, &storylet.id);
             let here = action::storylet(pack, play.at()).unwrap();
             let about = |word: &String| content::hits(&here.about, std::slice::from_ref(word)) > 0;
-            called += usize::from(storylet.about[..2].iter().any(about));
+            let is_called = storylet.about[..2].iter().any(about);
+            called += usize::from(is_called);
             all += 1;
         }
     }
