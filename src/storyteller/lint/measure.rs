@@ -47,6 +47,9 @@ const DEEP: Measure = Measure {
     sequels: 3,
 };
 
+/// The pack for whatever no other knows has little that belongs to one age.
+const GENERAL: Measure = Measure { storylets: [10, 10, 8, 9], of_age_alone: 2, ..DEEP };
+
 /// In languages other than English there is one pack for everything, and it is smaller.
 const TRANSLATED: Measure = Measure {
     pressures: 4,
@@ -66,8 +69,12 @@ const TRANSLATED: Measure = Measure {
     sequels: 2,
 };
 
-pub fn measure(language: &str) -> &'static Measure {
-    if language == "en" { &DEEP } else { &TRANSLATED }
+pub fn measure(language: &str, pack: &str) -> &'static Measure {
+    match (language, pack) {
+        ("en", "anywhere") => &GENERAL,
+        ("en", _) => &DEEP,
+        _ => &TRANSLATED,
+    }
 }
 
 /// Fewest and most words of a passage. Scenes are put together by length, so one that is much too long crowds out

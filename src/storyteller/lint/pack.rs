@@ -43,7 +43,7 @@ pub fn check(
     report: &mut Report<'_>,
     seen: &mut Sentences,
 ) {
-    let measure = measure(subject.language);
+    let measure = measure(subject.language, subject.id);
     let known = whole.then(|| Known {
         roles: files.cast.role.iter().map(|part| part.key.clone()).collect(),
         words: words(&files.pack),
