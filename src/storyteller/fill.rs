@@ -66,6 +66,24 @@ impl<'w, 'a> Filler<'w, 'a> {
         }
     }
 
+    /// A quotation within a quotation has marks of the inner kind.
+    fn actor(&self, out: &mut String) {
+        let actor = &self.writer.prompt.actor;
+        let quoted = actor.strip_prefix('“').and_then(|actor| actor.strip_suffix('”'));
+        let is_open = || {
+            let paragraph = out.rsplit("\n\n").next().unwrap_or_default();
+            paragraph.matches('“').count() > paragraph.matches('”').count()
+        };
+        match quoted.filter(|_| is_open()) {
+            Some(quoted) => {
+                out.push('‘');
+                out.push_str(quoted);
+                out.push('’');
+            }
+            None => out.push_str(actor),
+        }
+    }
+
     fn said(&self) -> &str {
         match (self.kept, self.writer.action) {
             (Some(kept), _) => kept,
@@ -92,7 +110,7 @@ const WHEN: u8 = 0;
 impl Fill for Filler<'_, '_> {
     fn fill(&mut self, slot: &Slot, next: Option<char>, out: &mut String) {
         match slot {
-            Slot::Actor => out.push_str(&self.writer.prompt.actor),
+            Slot::Actor => self.actor(out),
             Slot::Subject => out.push_str(self.subject.unwrap_or(&self.writer.prompt.actor)),
             Slot::Premise | Slot::Words => out.push_str(&self.writer.prompt.premise),
             Slot::Said => out.push_str(self.said()),

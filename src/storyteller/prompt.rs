@@ -320,6 +320,8 @@ mod tests {
             ("What if Carthage had defeated Rome, and Hannibal ruled?", "Carthage", O::Won, None),
             ("What if the Titanic didn't sink?", "the Titanic", O::Never, None),
             ("What if trees sailed?", "trees", O::Other, None),
+            ("What if everyone forgot how to lie?", "everyone", O::Other, None),
+            ("What if it rains upwards in 1950?", "the world", O::Other, Some("in 1950")),
         ] {
             let prompt = parse(source, "en");
             assert_eq!(

@@ -293,7 +293,7 @@ fn prompt_for(pack: &str, seed: u64) -> &'static str {
             "What if the temple won in 1990?",
         ],
         "plague" => [
-            "What if the plague never came?",
+            "What if the plague never came in 1350?",
             "What if the plague was cured in 1850?",
             "What if the plague came back in 1990?",
         ],
@@ -303,7 +303,7 @@ fn prompt_for(pack: &str, seed: u64) -> &'static str {
             "What if the computer was invented in 1990?",
         ],
         "war" => [
-            "What if the war never ended?",
+            "What if the war never ended in 1350?",
             "What if the war was lost in 1850?",
             "What if the war was won in 1990?",
         ],
