@@ -132,7 +132,7 @@ pub fn subjects(text: &str, world: &World, prompt: &Prompt) -> Vec<String> {
         let word = token.trim_matches(|c: char| !c.is_alphanumeric());
         let word = word.strip_suffix("’s").or_else(|| word.strip_suffix("'s")).unwrap_or(word);
         let name = word.chars().next().is_some_and(char::is_uppercase)
-            && word.chars().count() > 2
+            && word.chars().count() > 1
             && word.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '’');
         if name && !starts {
             run.push(word);

@@ -73,10 +73,23 @@ macro_rules! language {
 
 /// The first language serves whoever asks for one that is not here; the last pack of each takes whatever no other
 /// pack knows.
-const LANGUAGES: [LanguageSource; 1] = [language!(
-    "en",
-    ["empire", "faith", "plague", "invention", "war", "nature", "personal", "anywhere"]
-)];
+const LANGUAGES: [LanguageSource; 2] = [
+    language!(
+        "en",
+        [
+            "empire",
+            "faith",
+            "plague",
+            "invention",
+            "war",
+            "nature",
+            "space",
+            "personal",
+            "anywhere"
+        ]
+    ),
+    language!("vi", ["anywhere"]),
+];
 
 /// The content of this build as text.
 pub fn compiled_in() -> Vec<Sources> {

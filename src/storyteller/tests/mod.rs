@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 mod gates;
 mod hands;
+mod languages;
 mod play;
 mod words;
 
