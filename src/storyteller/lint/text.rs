@@ -9,8 +9,9 @@ use crate::storyteller::content::walk::{Kind, Spot};
 use crate::storyteller::resume::sentences;
 use crate::storyteller::template::{Piece, Slot, Template, count_words};
 
-/// A sentence of at most so many letters may recur.
+/// A sentence of at most so many letters may stand in two packs, and one of fewer words anywhere.
 const SHORT: usize = 24;
+const SHORTEST: usize = 4;
 /// Most characters of a label or a hint.
 const MAX_LINE: usize = 110;
 
@@ -119,10 +120,14 @@ pub fn check(
     if !matches!(spot.kind, Kind::Label | Kind::Hint | Kind::Subject) {
         let here = format!("{}/{}.toml: {}", report.place, spot.file, spot.item);
         for sentence in sentences(&text).map(str::trim) {
-            if sentence.chars().filter(|c| c.is_alphabetic()).count() <= SHORT {
+            let short = sentence.chars().filter(|c| c.is_alphabetic()).count() <= SHORT;
+            if short && count_words(sentence) < SHORTEST {
                 continue;
             }
-            if let Some(first) = seen.0.insert(sentence.to_owned(), here.clone()) {
+            // Two packs never meet in a story, so that a short sentence may stand in both.
+            let key =
+                if short { format!("{}: {sentence}", report.place) } else { sentence.to_owned() };
+            if let Some(first) = seen.0.insert(key, here.clone()) {
                 report.add(spot.file, spot.item, format!("also in {first}: “{sentence}”"));
             }
         }

@@ -3,6 +3,7 @@
 
 use super::{Plan, Table, Told, act};
 use crate::storyteller::action::promised;
+use crate::storyteller::chance::Key;
 use crate::storyteller::content::{Cause, Goal, Need, Secret};
 use crate::storyteller::template::{Role, Template};
 use crate::storyteller::world::World;
@@ -50,11 +51,7 @@ pub struct Bared<'a> {
 }
 
 /// One of `lines` that was not told, near where the key points.
-pub fn untold<'a>(
-    world: &World,
-    lines: &'a [Template],
-    key: crate::storyteller::chance::Key,
-) -> Option<&'a Template> {
+pub fn untold<'a>(world: &World, lines: &'a [Template], key: Key) -> Option<&'a Template> {
     let start = key.below(lines.len());
     let fresh = |line: &&Template| !world.told.has(line);
     lines[start..].iter().find(fresh).or_else(|| lines[..start].iter().find(fresh))
@@ -137,6 +134,7 @@ pub fn secret<'a>(world: &World, table: &Table<'a>) -> Option<Bared<'a>> {
     if !ripe || story.secrets >= SECRETS || act(world) < 2 {
         return None;
     }
+    let order = Key::new(table.seed).with("secret").at(u64::from(world.book));
     let parts = table.pack.role.iter().enumerate();
     parts
         .filter_map(|(at, part)| {
@@ -149,7 +147,8 @@ pub fn secret<'a>(world: &World, table: &Table<'a>) -> Option<Bared<'a>> {
             let text = untold(world, &secret.reveal, table.key.with("secret"))?;
             Some(Bared { role, secret, text })
         })
-        .min_by_key(|bared| table.key.with("secret").at(u64::from(bared.role.0)).below(1_000))
+        // Not by turn: a long passage would lose its place to a shorter one.
+        .min_by_key(|bared| order.at(u64::from(bared.role.0)).below(1_000))
 }
 
 pub fn settle(world: &mut World, plan: &Plan<'_>, table: &Table<'_>, told: Told) {

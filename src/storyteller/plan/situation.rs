@@ -76,7 +76,7 @@ impl View<'_> {
             weight += match (self.world.meets(need), need) {
                 (false, _) => -UNMET,
                 // Decisions open doors, and an open door should be gone through.
-                (true, Need::Flag(_)) => 22,
+                (true, Need::Flag(_)) => 34,
                 (true, _) => 9,
             };
         }

@@ -281,54 +281,55 @@ fn every_ending_and_every_situation_is_reached() {
 
 /// A prompt that the pack takes, in an age that changes with the seed.
 fn prompt_for(pack: &str, seed: u64) -> &'static str {
-    let prompts: [&str; 3] = match pack {
-        "empire" => [
+    let prompts: &[&str] = match pack {
+        "empire" => &[
             "What if the empire never fell?",
             "What if the empire fell in 1850?",
             "What if the empire won in 1990?",
         ],
-        "faith" => [
+        "faith" => &[
             "What if the prophet never spoke?",
             "What if the church vanished in 1850?",
             "What if the temple won in 1990?",
         ],
-        "plague" => [
+        "plague" => &[
             "What if the plague never came in 1350?",
             "What if the plague was cured in 1850?",
             "What if the plague came back in 1990?",
         ],
-        "invention" => [
+        "invention" => &[
             "What if the engine was invented in 1300?",
             "What if the telegraph was invented in 1850?",
             "What if the computer was invented in 1990?",
         ],
-        "war" => [
+        "war" => &[
             "What if the war never ended in 1350?",
             "What if the war was lost in 1850?",
             "What if the war was won in 1990?",
         ],
-        "nature" => [
+        "nature" => &[
             "What if bees vanished in 1300?",
             "What if bees could speak in 1850?",
             "What if bees survived?",
         ],
-        "space" => [
+        "space" => &[
             "What if the rocket flew in 1300?",
             "What if the rocket flew in 1850?",
             "What if the rocket never landed?",
         ],
-        "personal" => [
+        "personal" => &[
             "What if my wife stayed in 1300?",
             "What if my wife left in 1850?",
             "What if I had never met my wife?",
+            "What if my mother won?",
         ],
-        _ => [
+        _ => &[
             "What if nobody slept in 1300?",
             "What if nobody slept in 1850?",
             "What if nobody ever slept?",
         ],
     };
-    prompts[seed as usize % 3]
+    prompts[seed as usize % prompts.len()]
 }
 
 #[test]

@@ -8,9 +8,8 @@ use crate::storyteller::template::Template;
 
 /// A pressure nearer to the middle than this goes without saying.
 const REMARKABLE: u8 = 13;
-/// Words by which a scene may be longer for the sake of what cannot wait, and of what would be a pity to lose.
+/// Words by which a scene may be longer for the sake of what cannot wait.
 const URGENT: usize = 34;
-const WELCOME: usize = 14;
 
 /// Most fillings of a scene, and most of them before its middle.
 const MOST_FILLINGS: usize = 5;
@@ -59,7 +58,11 @@ impl<'a> Writer<'a> {
         }
         self.turn(plan, draft);
         // The first secret of a book may not be crowded out for ever.
-        let over = if world.story.secrets == 0 { URGENT } else { WELCOME };
+        let over = match (world.story.secrets, world.story.arc) {
+            (0, ..6) => URGENT,
+            (0, _) => 2 * URGENT,
+            _ => URGENT / 2,
+        };
         told.bared = draft.fit(Place::Secret, plan.bared.map(|bared| bared.text), over);
         let chain = plan.chain.map(|chain| chain.text);
         if !told.bared && world.turn.saturating_sub(world.story.acted) >= CAUSE_WITHIN {
