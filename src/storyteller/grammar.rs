@@ -65,6 +65,10 @@ pub fn indefinite(text: &str) -> &'static str {
         .flat_map(char::to_lowercase)
         .filter(|c| c.is_alphanumeric())
         .collect();
+    // The names of letters: an S, a U.
+    if let [letter] = word.as_bytes() {
+        return if b"aefhilmnorsx8".contains(letter) { "an" } else { "a" };
+    }
     let vowel = word.starts_with(['a', 'e', 'i', 'o', 'u', '8'])
         || word.starts_with("11")
         || word.starts_with("18");
@@ -84,6 +88,9 @@ mod tests {
             ("orchard", "an"),
             ("university", "a"),
             ("hour", "an"),
+            ("s", "an"),
+            ("U", "a"),
+            ("8", "an"),
             ("house", "a"),
             ("uninvited guest", "an"),
             ("European", "a"),

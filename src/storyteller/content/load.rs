@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     CastFile, Common, EndingFile, NameFile, Pack, PackFile, Period, PeriodFile, Pool, StoryFile,
-    Taste, TopicFile, Voice, VoiceFile, hits,
+    Taste, TopicFile, Voice, VoiceFile, phrase_hits,
 };
 
 /// The files of a pack, in the order of reading.
@@ -82,8 +82,8 @@ const LANGUAGES: [LanguageSource; 2] = [
             "plague",
             "invention",
             "war",
-            "nature",
             "space",
+            "nature",
             "personal",
             "anywhere"
         ]
@@ -238,7 +238,7 @@ impl Content {
         let mut best = &self.packs[self.packs.len() - 1];
         let mut most = 0;
         for volume in &self.packs {
-            let hits = hits(&volume.subject.keywords, words);
+            let hits = phrase_hits(&volume.subject.keywords, words);
             if hits > most {
                 (best, most) = (volume, hits);
             }
@@ -251,7 +251,7 @@ impl Content {
         let last = self.names.len() - 1;
         let (mut best, mut most) = (last, 0);
         for (at, pool) in self.names.iter().enumerate() {
-            let hits = hits(&pool.keywords, words);
+            let hits = phrase_hits(&pool.keywords, words);
             if hits > most {
                 (best, most) = (at, hits);
             }

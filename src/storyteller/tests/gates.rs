@@ -38,7 +38,7 @@ const ABSURD: [&str; 12] = [
     "What if cats could talk?",
     "What if nobody ever slept?",
     "What if it always rained?",
-    "What if oceans vanished?",
+    "What if the gods answered every prayer?",
     "What if the dinosaurs survived?",
     "what if the moon disapeared",
     "waht if gravty stoped in the 23rd century",
@@ -125,6 +125,7 @@ fn stories_keep_what_they_promise() {
             let told: BTreeSet<&str> = mine().filter_map(|it| it.ending.as_deref()).collect();
             let seen: BTreeSet<&String> = mine().flat_map(|it| &it.situations).collect();
             println!("{}: {} endings, {} situations", pack.id, told.len(), seen.len());
+            assert_eq!(told.len(), pack.ending.len(), "{}: {told:?}", pack.id);
         }
     }
 }
@@ -192,7 +193,7 @@ fn story(prompt: &'static str, seed: u64, callbacks: &BTreeMap<&str, Callbacks>)
 fn check_length(scene: &Scene, length: Length, ended: bool, whose: &str) {
     let words = count_words(&scene.prose);
     let (low, high) = match length {
-        Length::Short => (76, 215),
+        Length::Short => (76, 240),
         Length::Medium => (130, 270),
         Length::Long => (150, 360),
     };
