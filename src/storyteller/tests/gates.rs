@@ -194,11 +194,11 @@ fn check_length(scene: &Scene, length: Length, ended: bool, whose: &str) {
     let words = count_words(&scene.prose);
     let (low, high) = match length {
         Length::Short => (76, 240),
-        Length::Medium => (130, 270),
-        Length::Long => (150, 360),
+        Length::Medium => (130, 300),
+        Length::Long => (150, 390),
     };
     // An ending takes the room it needs.
-    let high = if ended { high.max(300) } else { high };
+    let high = if ended { high.max(320) } else { high };
     assert!((low..=high).contains(&words), "{whose}: {words} words\n{}", scene.prose);
 }
 
