@@ -27,7 +27,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use crate::domain::patch::{self, Object};
+use crate::domain::patch::Object;
 use crate::domain::scenario::{Length, Via};
 
 use self::action::Action;
@@ -167,7 +167,7 @@ fn after_foreign_text(input: &Input<'_>, text: &str) -> (Vec<Choice>, Object) {
             }
         })
         .collect();
-    (choices, patch::diff(input.state, &world.write(input.state, telling.pack)))
+    (choices, world.patch(input.state, telling.pack))
 }
 
 /// Whether a scene is told whole or taken up in the middle.
@@ -263,10 +263,6 @@ impl Telling {
                 hint: writer.line(&world, &offer.hint, None),
             })
             .collect();
-        Scene {
-            prose,
-            choices,
-            patch: patch::diff(input.state, &world.write(input.state, self.pack)),
-        }
+        Scene { prose, choices, patch: world.patch(input.state, self.pack) }
     }
 }

@@ -51,11 +51,12 @@ const ABSURD: [&str; 12] = [
 const TURNS: u64 = 12;
 /// Bytes of the state after a story.
 const MAX_STATE: usize = 6 * 1024;
-/// Share of different words among the first 1,000 words of a story, in the mean and at the least. A novel has about
-/// 0.45 there, a transcript of talk 0.35; a text made of few patterns falls below 0.3.
+/// Share of different words among the first 1,000 words of a story, in the mean and at the least: a little below what
+/// 30,000 stories have (0.40, 0.35). Passages told twice lower it at once.
 const WORDS_MEAN: f64 = 0.39;
 const WORDS_LEAST: f64 = 0.34;
-/// Share of sentences whose first two words begin no other sentence of the story.
+/// Share of sentences whose first two words begin no other sentence of the story: a little below what 30,000 stories
+/// have (0.72, 0.52). “You had …” all over lowers it.
 const OPENINGS_MEAN: f64 = 0.66;
 const OPENINGS_LEAST: f64 = 0.50;
 /// Share of pairs of choices that lead to other situations within two turns.
@@ -246,7 +247,7 @@ fn choices_lead_to_different_stories() {
 
 #[test]
 fn every_ending_and_every_situation_is_reached() {
-    let stories = if cfg!(debug_assertions) { 260 } else { 4_000 };
+    let stories = if cfg!(debug_assertions) { 180 } else { 4_000 };
     for pack in content("en").packs() {
         let (mut endings, mut situations) = (BTreeMap::new(), BTreeSet::new());
         for seed in 0..stories {

@@ -15,6 +15,7 @@ use super::resume::sentences;
 use super::template::count_words;
 use super::*;
 use crate::domain::ids::SceneId;
+use crate::domain::patch;
 
 const PROMPTS: [&str; 20] = [
     "What if Rome never fell?",

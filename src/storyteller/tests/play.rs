@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::super::grammar::indefinite;
 use super::super::*;
+use crate::domain::patch;
 
 /// A reader and what they have so far.
 pub struct Play {

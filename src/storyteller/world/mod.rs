@@ -19,7 +19,7 @@ use super::prompt::{Operator, Prompt, tame};
 use super::say::MAX_SAID;
 use super::subject::Subject;
 use super::template::Role;
-use crate::domain::patch::Object;
+use crate::domain::patch::{self, Object};
 
 /// Most flags and promises kept, so that the state stays small however long a story gets.
 const MAX_FLAGS: usize = 24;
@@ -146,11 +146,18 @@ impl World {
         (world, pack)
     }
 
-    /// `state` with this world written over it.
-    pub fn write(&self, state: &Object, pack: &Pack) -> Object {
-        let mut after = state.clone();
-        let mut put = |key: &str, value: Value| {
-            after.insert(key.to_owned(), value);
+    /// The patch that writes this world over `state`.
+    pub fn patch(&self, state: &Object, pack: &Pack) -> Object {
+        let mut changes = Map::new();
+        let mut put = |key: &str, now: Value| {
+            let change = match (state.get(key), now) {
+                (Some(was), now) if *was == now => return,
+                (Some(Value::Object(was)), Value::Object(now)) => {
+                    Value::Object(patch::diff(was, &now))
+                }
+                (_, now) => now,
+            };
+            changes.insert(key.to_owned(), change);
         };
         put("turn", self.turn.into());
         put("act", self.act.into());
@@ -177,15 +184,16 @@ impl World {
         put("story", story);
         match &self.ending {
             Some(ending) if self.ended => {
-                after.insert("ended".to_owned(), Value::Bool(true));
-                after.insert("ending".to_owned(), Value::String(ending.clone()));
+                put("ended", Value::Bool(true));
+                put("ending", Value::String(ending.clone()));
             }
             _ => {
-                after.remove("ended");
-                after.remove("ending");
+                for key in ["ended", "ending"].into_iter().filter(|key| state.contains_key(*key)) {
+                    changes.insert(key.to_owned(), Value::Null);
+                }
             }
         }
-        after
+        changes
     }
 
     pub fn level(&self, pressure: &str) -> u8 {
