@@ -228,6 +228,14 @@ impl Telling {
             Length::Medium => Size::Medium,
             Length::Long => Size::Long,
         };
+        // The reader's own words may have a tone of their own, for as long as they are answered.
+        let mut voices = self.voices;
+        if let Action::Said(words) = action
+            && let Some(voice) = self.content.voice(&words.words, Taste::Tone)
+            && voice.kind == Taste::Tone
+        {
+            voices[0] = Some(voice);
+        }
         Writer {
             content: self.content,
             pack: self.pack,
@@ -236,7 +244,7 @@ impl Telling {
             seed: input.seed,
             key: self.key.at(u64::from(input.variation)),
             size,
-            voices: self.voices,
+            voices,
             action,
             actor_words: count_words(&self.prompt.actor),
             premise_words: count_words(&self.prompt.premise),

@@ -6,6 +6,8 @@ mod folder;
 mod measure;
 mod pack;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::fmt;
