@@ -62,10 +62,15 @@ chaos: toolchain test-tools ## Break everything, in orders drawn from SEEDS (20)
 	@WHATIF_CHAOS_SEEDS=$(or $(SEEDS),20) WHATIF_CHAOS_SEED=$(SEED) scripts/servers with $(SERVERS) \
 		cargo test --locked --test it -- chaos:: --test-threads 1 --nocapture
 
+.PHONY: gates
+gates: toolchain ## The embedded storyteller over 1,000 seeds of 30 prompts
+	cargo test --locked --release --lib -- storyteller::tests::gates --nocapture
+
 .PHONY: bench
 bench: toolchain ## Benchmarks
 	cargo build --locked --release --bin whatif
 	cargo bench --locked --bench hop
+	cargo bench --locked --bench storyteller
 	cargo bench --locked --bench relay -- paced --streams 200 --rounds 3 --tokens 600
 	scripts/servers with $(SERVERS) cargo bench --locked --bench replicas -- delivery
 

@@ -4,13 +4,14 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use whatif::storyteller::lint;
 use whatif::{boot, config, http, play, telemetry};
 
 #[global_allocator]
@@ -46,6 +47,11 @@ enum Command {
         #[arg(long)]
         print_tables: bool,
     },
+    /// Look at the embedded storyteller's content.
+    Storyteller {
+        #[command(subcommand)]
+        command: StorytellerCommand,
+    },
     /// Ask a running server whether it is ready; exit code 0 if it is.
     #[command(hide = true)]
     Health {
@@ -58,6 +64,19 @@ enum Command {
 enum ConfigCommand {
     /// Check file and environment and print the outcome, secrets masked.
     Check,
+}
+
+#[derive(Subcommand)]
+enum StorytellerCommand {
+    /// Check packs and passages, and print what is wrong with them; exit code 1 if anything is.
+    Lint {
+        /// A folder like assets/storyteller; what is compiled in when left out.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// Only what is wrong with this pack.
+        #[arg(long, value_name = "ID")]
+        pack: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -134,8 +153,23 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             }
             Ok(())
         }
+        Command::Storyteller { command: StorytellerCommand::Lint { dir, pack } } => {
+            lint_stories(dir.as_deref(), pack.as_deref())
+        }
         Command::Health { url } => play::health(&url).await,
     }
+}
+
+fn lint_stories(dir: Option<&Path>, pack: Option<&str>) -> anyhow::Result<()> {
+    let findings = match dir {
+        Some(dir) => lint::check(&lint::from_folder(dir)?, pack),
+        None => lint::check_compiled_in(pack),
+    };
+    for finding in &findings {
+        print(finding)?;
+    }
+    anyhow::ensure!(findings.is_empty(), "{} findings", findings.len());
+    Ok(())
 }
 
 async fn serve(config: config::Config) -> anyhow::Result<()> {

@@ -45,6 +45,7 @@ pub fn input(request: &StoryRequest) -> Input<'_> {
         genre: request.brief.genre.as_deref(),
         tone: request.brief.tone.as_deref(),
         length: request.brief.length,
+        language: &request.brief.language,
         seed: request.brief.seed,
         state: &request.state,
         via: &request.via,

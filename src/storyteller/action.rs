@@ -1,20 +1,14 @@
 //! What the reader did, as the story understands it: one of the offered choices, or words read for what they ask.
 
-use super::content::{Content, Intent, Offer, Pack, Storylet, same_word};
-use super::prompt::{tame, words_of};
-use super::template::Role;
+use super::content::{Content, Offer, Pack, Storylet};
+use super::prompt::{Prompt, tame};
+use super::say::{MAX_SAID, Words};
+use super::template::Template;
 use super::world::World;
 use crate::domain::scenario::Via;
 
-/// Longest quotation of the reader's words, in characters.
-const MAX_SAID: usize = 90;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
-    Plain,
-    Harsh,
-    Gentle,
-}
+/// What the reader's own words are called where a promise says what it comes from.
+pub const SAID: &str = "say";
 
 #[derive(Debug, Clone)]
 pub enum Action<'a> {
@@ -28,23 +22,17 @@ pub enum Action<'a> {
         from: String,
         sequel: bool,
     },
-    Said(Words<'a>),
-}
-
-/// Free text.
-#[derive(Debug, Clone)]
-pub struct Words<'a> {
-    /// Fit to be quoted.
-    pub said: String,
-    pub words: Vec<String>,
-    pub intent: &'a Intent,
-    pub manner: Manner,
-    /// Who of the cast is named.
-    pub target: Option<Role>,
+    Said(Box<Words<'a>>),
 }
 
 impl<'a> Action<'a> {
-    pub fn read(via: &Via, world: &World, pack: &'a Pack, content: &'a Content) -> Self {
+    pub fn read(
+        via: &Via,
+        world: &World,
+        prompt: &Prompt,
+        pack: &'a Pack,
+        content: &'a Content,
+    ) -> Self {
         let (choice, text) = match via {
             Via::Prompt => return Action::Begin,
             Via::Edit { .. } | Via::Jump => return Action::Silent,
@@ -64,7 +52,7 @@ impl<'a> Action<'a> {
         if tame(text, MAX_SAID).is_empty() {
             Action::Silent
         } else {
-            Action::Said(Words::read(text, world, content))
+            Action::Said(Box::new(Words::read(text, world, prompt, pack, content)))
         }
     }
 
@@ -99,107 +87,17 @@ pub fn storylet<'a>(pack: &'a Pack, id: &str) -> Option<&'a Storylet> {
     }
 }
 
-/// The offer that a promise was made about.
-pub fn promised<'a>(pack: &'a Pack, from: &str) -> Option<&'a Offer> {
-    let (at, index) = from.rsplit_once('.')?;
-    let offers = if at == "sequel" { &pack.sequel } else { &storylet(pack, at)?.choice };
-    offers.get(index.parse::<usize>().ok()?)
-}
-
-impl<'a> Words<'a> {
-    pub fn read(text: &str, world: &World, content: &'a Content) -> Self {
-        let words = words_of(&tame(text, 2_000));
-        let said = tame(text, MAX_SAID);
-        let said = said.trim_end_matches(['.', '!', '?', ',', ' ', '…']);
-        let said = if said.is_empty() { "…" } else { said }.to_owned();
-        Self {
-            intent: intent(&words, content),
-            manner: manner(text, &words),
-            target: target(&words, world),
-            said,
-            words,
-        }
+/// What is told when a promise is kept; empty when nothing is.
+pub fn promised<'a>(pack: &'a Pack, content: &'a Content, from: &str) -> &'a [Template] {
+    if from == SAID {
+        return &content.common.kept;
     }
-}
-
-/// The intent hit by most words; an early word counts for more. The first intent is what remains: to speak up.
-fn intent<'a>(words: &[String], content: &'a Content) -> &'a Intent {
-    let mut best = &content.common.intent[0];
-    let mut most = 0;
-    for intent in &content.common.intent {
-        let score: usize = words
-            .iter()
-            .take(60)
-            .enumerate()
-            .filter(|(_, word)| intent.words.iter().any(|known| same_word(known, word)))
-            .map(|(at, _)| if at < 4 { 3 } else { 1 })
-            .sum();
-        if score > most {
-            (best, most) = (intent, score);
-        }
-    }
-    best
-}
-
-fn manner(text: &str, words: &[String]) -> Manner {
-    const HARSH: [&str; 18] = [
-        "kill",
-        "hang",
-        "burn",
-        "destroy",
-        "crush",
-        "execute",
-        "punish",
-        "threaten",
-        "damn",
-        "hate",
-        "force",
-        "attack",
-        "whip",
-        "shoot",
-        "torture",
-        "traitor",
-        "fool",
-        "immediately",
-    ];
-    const GENTLE: [&str; 16] = [
-        "please",
-        "gently",
-        "kindly",
-        "carefully",
-        "peacefully",
-        "forgive",
-        "thank",
-        "sorry",
-        "comfort",
-        "mercy",
-        "love",
-        "hope",
-        "quietly",
-        "softly",
-        "share",
-        "listen",
-    ];
-    let count = |known: &[&str]| {
-        words.iter().filter(|word| known.iter().any(|known| same_word(known, word))).count()
+    let Some((at, which)) = from.rsplit_once('.') else { return &[] };
+    let offers = if at == "sequel" {
+        Some(&pack.sequel)
+    } else {
+        storylet(pack, at).map(|storylet| &storylet.choice)
     };
-    let letters = text.chars().filter(|c| c.is_alphabetic()).count();
-    let shouted =
-        letters >= 8 && text.chars().filter(|c| c.is_uppercase()).count() * 10 > letters * 7;
-    let harsh = count(&HARSH) + usize::from(shouted) + usize::from(text.contains("!!"));
-    match harsh.cmp(&count(&GENTLE)) {
-        std::cmp::Ordering::Greater => Manner::Harsh,
-        std::cmp::Ordering::Less => Manner::Gentle,
-        std::cmp::Ordering::Equal => Manner::Plain,
-    }
-}
-
-fn target(words: &[String], world: &World) -> Option<Role> {
-    Role::ALL.into_iter().find(|role| {
-        world.cast.get(role.key()).is_some_and(|member| {
-            member.name.split(' ').any(|part| {
-                part.chars().count() > 2 && words.iter().any(|word| *word == part.to_lowercase())
-            })
-        })
-    })
+    let offer = which.parse::<usize>().ok().and_then(|index| offers?.get(index));
+    offer.map_or(&[], |offer| &offer.later)
 }

@@ -1,128 +1,144 @@
 //! What the slots of a passage hold: the prompt's words, the cast, the pack's own words.
 
 use super::action::Action;
-use super::chance::Key;
+use super::say::Target;
 use super::template::{Case, Fill, Role, Slot, count_words};
-use super::world::{Pronoun, World};
+use super::world::World;
 use super::write::Writer;
-
-pub enum Names<'w> {
-    View(&'w World),
-    /// May note who has been introduced.
-    Hold(&'w mut World),
-}
-
-impl Names<'_> {
-    pub fn world(&self) -> &World {
-        match self {
-            Names::View(world) => world,
-            Names::Hold(world) => world,
-        }
-    }
-}
 
 pub struct Filler<'w, 'a> {
     pub writer: &'w Writer<'a>,
-    pub world: Names<'w>,
+    pub world: &'w World,
     /// Who has been named in this scene.
-    pub named: u8,
+    pub named: u16,
+    /// Who is introduced, in this scene or before it.
+    pub met: u16,
+    /// What the reader said once, where that comes back.
+    pub kept: Option<&'w str>,
+    /// A name out of somebody else's text.
+    pub subject: Option<&'w str>,
 }
 
-impl Filler<'_, '_> {
-    fn word<'s>(&'s self, name: &'s str) -> &'s str {
-        if name == "when"
+impl<'w, 'a> Filler<'w, 'a> {
+    pub fn new(writer: &'w Writer<'a>, world: &'w World) -> Self {
+        Self { writer, world, named: 0, met: world.story.met, kept: None, subject: None }
+    }
+
+    /// For choices: they never introduce anybody, and call strangers by their whole names.
+    pub fn of_choices(writer: &'w Writer<'a>, world: &'w World) -> Self {
+        Self { named: world.story.met, met: u16::MAX, ..Self::new(writer, world) }
+    }
+
+    fn word(&self, word: u8) -> &str {
+        if word == WHEN
             // "tonight" says when, but not to a story in the past tense.
             && let Some(era) = self.writer.prompt.era.as_ref().filter(|era| era.contains(' '))
         {
             return era;
         }
-        let Some(list) = self.writer.pack.words.get(name) else { return name };
-        let key = Key::new(self.writer.seed).with("word").with(name);
-        list.get(key.below(list.len())).map_or(name, String::as_str)
+        self.writer.pack.words.word(self.world.band, word, self.writer.seed)
     }
 
     fn cast(&mut self, role: Role, case: Case, next: Option<char>, out: &mut String) {
-        let named = self.named & role.bit() != 0;
-        let Some(member) = self.world.world().cast.get(role.key()) else {
-            out.push_str("somebody");
+        let grammar = self.writer.grammar;
+        let Some(member) = self.world.cast.get(role.index()) else {
+            out.push_str(grammar.nobody);
             return;
         };
-        match case {
-            Case::He => out.push_str(if member.pronoun == Pronoun::She { "she" } else { "he" }),
-            Case::Him => out.push_str(if member.pronoun == Pronoun::She { "her" } else { "him" }),
-            Case::His => out.push_str(if member.pronoun == Pronoun::She { "her" } else { "his" }),
-            Case::Name if named => {
-                out.push_str(member.name.split(' ').next_back().unwrap_or(&member.name))
+        if case != Case::Name {
+            out.push_str(grammar.pronoun(member.pronoun, case));
+            return;
+        }
+        if self.named & role.bit() != 0 {
+            out.push_str(member.short());
+            return;
+        }
+        out.push_str(&member.name);
+        self.named |= role.bit();
+        // "Ada Lund's" leaves no room for "the keeper of the seed store".
+        if self.met & role.bit() == 0 && !matches!(next, Some('’' | '\'')) {
+            out.push_str(", ");
+            out.push_str(&member.title);
+            if next.is_none_or(|next| next == ' ') {
+                out.push(',');
             }
-            Case::Name => {
-                out.push_str(&member.name);
-                self.named |= role.bit();
-                let introduced = self.world.world().story.met & role.bit() != 0;
-                // "Ada Lund's" leaves no room for "the keeper of the seed store".
-                if !introduced && !matches!(next, Some('’' | '\'')) {
-                    out.push_str(", ");
-                    out.push_str(&member.title);
-                    if next.is_none_or(|next| next == ' ') {
-                        out.push(',');
-                    }
-                    if let Names::Hold(world) = &mut self.world {
-                        world.story.met |= role.bit();
-                    }
-                }
+            self.met |= role.bit();
+        }
+    }
+
+    /// A quotation within a quotation has marks of the inner kind.
+    fn actor(&self, out: &mut String) {
+        let actor = &self.writer.prompt.actor;
+        let quoted = actor.strip_prefix('“').and_then(|actor| actor.strip_suffix('”'));
+        let is_open = || {
+            let paragraph = out.rsplit("\n\n").next().unwrap_or_default();
+            paragraph.matches('“').count() > paragraph.matches('”').count()
+        };
+        match quoted.filter(|_| is_open()) {
+            Some(quoted) => {
+                out.push('‘');
+                out.push_str(quoted);
+                out.push('’');
             }
+            None => out.push_str(actor),
+        }
+    }
+
+    fn said(&self) -> &str {
+        match (self.kept, self.writer.action) {
+            (Some(kept), _) => kept,
+            (None, Action::Said(words)) => &words.said,
+            (None, _) => "",
+        }
+    }
+
+    /// Whom the reader's words name.
+    fn target(&self) -> Option<Role> {
+        match self.writer.action {
+            Action::Said(words) => match words.target {
+                Some(Target::Role(role)) => Some(role),
+                _ => None,
+            },
+            _ => None,
         }
     }
 }
+
+/// The number of the word list that says when.
+const WHEN: u8 = 0;
 
 impl Fill for Filler<'_, '_> {
     fn fill(&mut self, slot: &Slot, next: Option<char>, out: &mut String) {
         match slot {
-            Slot::Actor | Slot::Subject => out.push_str(&self.writer.prompt.actor),
+            Slot::Actor => self.actor(out),
+            Slot::Subject => out.push_str(self.subject.unwrap_or(&self.writer.prompt.actor)),
             Slot::Premise | Slot::Words => out.push_str(&self.writer.prompt.premise),
-            Slot::Said => {
-                if let Action::Said(words) = self.writer.action {
-                    out.push_str(&words.said);
-                }
-            }
+            Slot::Said => out.push_str(self.said()),
             Slot::Cast(role, case) => self.cast(*role, *case, next, out),
-            Slot::Word(name) => {
-                let word = self.word(name).to_owned();
-                out.push_str(&word);
-            }
-        }
-    }
-
-    fn words(&self, slot: &Slot) -> usize {
-        match slot {
-            Slot::Actor | Slot::Subject => count_words(&self.writer.prompt.actor),
-            Slot::Premise | Slot::Words => count_words(&self.writer.prompt.premise),
-            Slot::Said => match self.writer.action {
-                Action::Said(words) => count_words(&words.said),
-                _ => 0,
+            Slot::Target(case) => match self.target() {
+                Some(role) => self.cast(role, *case, next, out),
+                None => out.push_str(self.writer.grammar.nobody),
             },
-            Slot::Cast(role, Case::Name) if self.world.world().story.met & role.bit() == 0 => 5,
-            Slot::Cast(_, Case::Name) => 2,
-            Slot::Cast(..) => 1,
-            Slot::Word(_) => 2,
+            Slot::Word(word) => out.push_str(self.word(*word)),
+            // The content's lint sees to it that there is none.
+            Slot::Named(name) => out.push_str(name),
         }
     }
-}
 
-/// Fills `{subject}` with a name out of somebody else's text.
-pub struct About<'w, 'a, 's> {
-    pub inner: Filler<'w, 'a>,
-    pub subject: &'s str,
-}
-
-impl Fill for About<'_, '_, '_> {
-    fn fill(&mut self, slot: &Slot, next: Option<char>, out: &mut String) {
-        match slot {
-            Slot::Subject => out.push_str(self.subject),
-            slot => self.inner.fill(slot, next, out),
-        }
+    fn article(&self, text: &str) -> Option<&'static str> {
+        self.writer.grammar.article.map(|article| article(text))
     }
 
     fn words(&self, slot: &Slot) -> usize {
-        self.inner.words(slot)
+        let of = |role: Role| if self.met & role.bit() == 0 { 5 } else { 2 };
+        match slot {
+            Slot::Actor | Slot::Subject => self.writer.actor_words,
+            Slot::Premise | Slot::Words => self.writer.premise_words,
+            Slot::Said => count_words(self.said()),
+            Slot::Cast(role, Case::Name) => of(*role),
+            Slot::Target(Case::Name) => self.target().map_or(2, of),
+            Slot::Cast(..) | Slot::Target(_) => 1,
+            Slot::Word(_) | Slot::Named(_) => 2,
+        }
     }
 }

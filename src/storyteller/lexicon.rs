@@ -26,7 +26,7 @@ const OPERATORS: [(Operator, &str); 9] = [
     ),
     (Operator::Could, "could can able spoke talked talk fly flew"),
 ];
-const OTHER_VERBS: &str = "made took gave went came left chose said told married wrote sold bought grew rose broke turned got began started moved refused signed joined invaded attacked crossed ran ate cost froze shone flooded went goes becomes takes makes gets knew saw felt slept woke";
+const OTHER_VERBS: &str = "made took gave went came left chose said told married wrote sold bought grew rose broke turned got began started moved refused signed joined invaded attacked crossed ran ate cost froze shone flooded goes becomes takes makes gets knew saw felt slept woke forgot forgets brought caught drank drove fought forgave hid held hung heard laid led lent lit meant met paid quit rang sang sank sent set shook shot shut sat slid spent split spread stood stole stuck struck swam swore swept taught tore thought threw understood wept wore wound withdrew hated loved believed lives needs wants rules sleeps dreams remembers exists turns runs falls rains snows stops grows works hates loves died";
 
 fn among(list: &str, word: &str) -> bool {
     // Most words are in no list, and a search for the letters finds that out fastest.

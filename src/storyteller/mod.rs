@@ -12,27 +12,31 @@ pub mod action;
 mod chance;
 mod content;
 mod fill;
+mod grammar;
 mod lexicon;
+pub mod lint;
 mod plan;
 pub mod prompt;
 mod resume;
+mod say;
+mod subject;
 mod template;
 mod world;
 mod write;
 
 #[cfg(test)]
-mod lint;
-#[cfg(test)]
 mod tests;
 
-use crate::domain::patch::{self, Object};
+use crate::domain::patch::Object;
 use crate::domain::scenario::{Length, Via};
 
 use self::action::Action;
 use self::chance::Key;
-use self::content::{CONTENT, Pack};
-use self::plan::Plan;
+use self::content::{Content, Pack, Taste, Voice, content};
+use self::grammar::Grammar;
+use self::plan::{Plan, Table};
 use self::prompt::{Prompt, words_of};
+use self::template::count_words;
 use self::world::World;
 use self::write::Writer;
 
@@ -43,6 +47,8 @@ pub struct Input<'a> {
     pub genre: Option<&'a str>,
     pub tone: Option<&'a str>,
     pub length: Length,
+    /// A tag like `en` or `vi-VN`. A language that no content is in gets English.
+    pub language: &'a str,
     pub seed: u64,
     /// The world state after the parent scene.
     pub state: &'a Object,
@@ -99,9 +105,9 @@ enum Size {
 impl Size {
     const fn words(self) -> (usize, usize) {
         match self {
-            Size::Short => (92, 138),
-            Size::Medium => (140, 195),
-            Size::Long => (196, 256),
+            Size::Short => (92, 150),
+            Size::Medium => (168, 232),
+            Size::Long => (224, 310),
         }
     }
 }
@@ -142,26 +148,26 @@ pub fn patch_for(input: &Input<'_>, text: &str) -> Object {
 }
 
 fn after_foreign_text(input: &Input<'_>, text: &str) -> (Vec<Choice>, Object) {
-    let mut telling = Telling::begin(input);
-    let content = &*CONTENT;
-    let action = Action::read(input.via, &telling.world, telling.pack, content);
-    plan::advance(&mut telling.world, &action, telling.pack, telling.key);
-    plan::pass(&mut telling.world, telling.pack);
-    let subjects = resume::subjects(text, &telling.world, &telling.prompt);
+    let telling = Telling::begin(input);
+    let action = telling.action(input);
+    let mut world = telling.world.clone();
+    plan::advance(&mut world, &action, &telling.table(input));
+    plan::pass(&mut world, telling.pack);
+    let subjects = resume::subjects(text, &world, &telling.prompt);
     let writer = telling.writer(input, &action);
-    let choices = plan::open_intents(telling.pack, content, telling.key)
+    let choices = plan::open_intents(telling.pack, telling.content, telling.key)
         .into_iter()
         .enumerate()
         .map(|(index, intent)| {
-            let subject = &subjects[index % subjects.len()];
+            let subject = Some(subjects[index % subjects.len()].as_str());
             let label = &intent.label[telling.key.with(&intent.id).below(intent.label.len())];
             Choice {
-                label: writer.line_about(&telling.world, label, subject),
-                hint: writer.line_about(&telling.world, &intent.hint, subject),
+                label: writer.line(&world, label, subject),
+                hint: writer.line(&world, &intent.hint, subject),
             }
         })
         .collect();
-    (choices, patch::diff(input.state, &telling.world.write(input.state)))
+    (choices, world.patch(input.state, telling.pack))
 }
 
 /// Whether a scene is told whole or taken up in the middle.
@@ -173,25 +179,47 @@ enum Hand {
 
 /// A scene about to be told.
 struct Telling {
+    content: &'static Content,
     prompt: Prompt,
     world: World,
     pack: &'static Pack,
     /// Of the action, whatever the telling.
     key: Key,
-    taste: Vec<String>,
+    /// Of the tone, then of the genre.
+    voices: [Option<&'static Voice>; 2],
 }
 
 impl Telling {
     fn begin(input: &Input<'_>) -> Self {
-        let prompt = prompt::parse(input.prompt);
-        let (world, pack) = World::read(input.state, &prompt, input.seed, &CONTENT);
+        let content = content(input.language);
+        let prompt = prompt::parse(input.prompt, content.language);
+        let (world, pack) = World::read(input.state, &prompt, input.seed, content);
         let mut key = Key::new(input.seed).at(u64::from(world.turn)).with(&world.story.at);
         if let Some(text) = input.via.text() {
             key = key.with(text);
         }
-        let mut taste = words_of(input.tone.unwrap_or_default());
-        taste.extend(words_of(input.genre.unwrap_or_default()));
-        Self { prompt, world, pack, key, taste }
+        // Whoever decided otherwise once meets other chances from there on.
+        for flag in &world.flags {
+            key = key.with(flag);
+        }
+        let voices = [(input.tone, Taste::Tone), (input.genre, Taste::Genre)]
+            .map(|(taste, kind)| content.voice(&words_of(taste?), kind));
+        Self { content, prompt, world, pack, key, voices }
+    }
+
+    fn action(&self, input: &Input<'_>) -> Action<'static> {
+        Action::read(input.via, &self.world, &self.prompt, self.pack, self.content)
+    }
+
+    fn table(&self, input: &Input<'_>) -> Table<'_> {
+        Table {
+            pack: self.pack,
+            content: self.content,
+            prompt: &self.prompt,
+            key: self.key,
+            seed: input.seed,
+            variation: input.variation,
+        }
     }
 
     fn writer<'a>(&'a self, input: &Input<'_>, action: &'a Action<'a>) -> Writer<'a> {
@@ -200,38 +228,49 @@ impl Telling {
             Length::Medium => Size::Medium,
             Length::Long => Size::Long,
         };
+        // The reader's own words may have a tone of their own, for as long as they are answered.
+        let mut voices = self.voices;
+        if let Action::Said(words) = action
+            && let Some(voice) = self.content.voice(&words.words, Taste::Tone)
+            && voice.kind == Taste::Tone
+        {
+            voices[0] = Some(voice);
+        }
         Writer {
-            content: &CONTENT,
+            content: self.content,
             pack: self.pack,
             prompt: &self.prompt,
+            grammar: Grammar::of(self.content.language),
             seed: input.seed,
             key: self.key.at(u64::from(input.variation)),
             size,
-            taste: &self.taste,
+            voices,
             action,
+            actor_words: count_words(&self.prompt.actor),
+            premise_words: count_words(&self.prompt.premise),
         }
     }
 
     fn write(self, input: &Input<'_>, hand: Hand) -> Scene {
-        let content = &*CONTENT;
-        let action = Action::read(input.via, &self.world, self.pack, content);
+        let action = self.action(input);
+        let table = self.table(input);
         let mut world = self.world.clone();
-        plan::advance(&mut world, &action, self.pack, self.key);
-        let plan = Plan::make(&world, &action, self.pack, self.key, input.variation);
+        plan::advance(&mut world, &action, &table);
+        let plan = Plan::make(&world, &action, &table);
         let writer = self.writer(input, &action);
         let (prose, told) = match hand {
             Hand::Whole => writer.scene(&mut world, &plan),
             Hand::TakenUp => writer.continuation(&mut world, &plan),
         };
-        plan::settle(&mut world, &plan, self.pack, told.paid, told.stepped);
+        plan::settle(&mut world, &plan, &table, told);
         let choices = plan
             .offers(self.pack)
             .iter()
             .map(|offer| Choice {
-                label: writer.line(&world, &offer.label),
-                hint: writer.line(&world, &offer.hint),
+                label: writer.line(&world, &offer.label, None),
+                hint: writer.line(&world, &offer.hint, None),
             })
             .collect();
-        Scene { prose, choices, patch: patch::diff(input.state, &world.write(input.state)) }
+        Scene { prose, choices, patch: world.patch(input.state, self.pack) }
     }
 }

@@ -1,12 +1,17 @@
 //! Reads a "what if" prompt: who, what turned, when. Whatever cannot be read stays the reader's own words, to be quoted.
 
 mod question;
+mod vietnamese;
+mod year;
+
+use serde::Deserialize;
 
 use self::question::{first_sentence, strip_question};
 use super::lexicon::{find_era, find_verb, operator};
 
 /// What kind of turn the prompt gives to the world.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Operator {
     Never,
     Always,
@@ -64,6 +69,8 @@ pub struct Prompt {
     pub object: String,
     /// `in 1900`, `before the Middle Ages`.
     pub era: Option<String>,
+    /// The year it begins in, when the era says so; negative before the common era.
+    pub year: Option<i32>,
     /// All words, in lower case, for the choice of a pack.
     pub words: Vec<String>,
 }
@@ -120,30 +127,26 @@ pub fn words_of(text: &str) -> Vec<String> {
         .collect()
 }
 
-pub fn parse(source: &str) -> Prompt {
+/// Reads a prompt in the language of the story.
+pub fn parse(source: &str, language: &str) -> Prompt {
     let line = tame(source, MAX_PREMISE);
+    if language == "vi" {
+        return vietnamese::parse(&line);
+    }
     let words = words_of(&line);
     let (clause, asked) = strip_question(&line);
     let clause = first_sentence(clause);
     let tokens: Vec<&str> = clause.split(' ').filter(|token| !token.is_empty()).collect();
     let lower: Vec<String> = tokens.iter().map(|token| bare(token)).collect();
+    let era = find_era(&tokens, &lower);
+    let year = era.and_then(|(from, to)| year::of(&lower[from..to]));
     let verb = find_verb(&lower);
     let enough = tokens.len() >= 2 && verb.is_some_and(|at| at > 0 || lower[0] == "there");
     if !enough || !clause.chars().any(char::is_alphabetic) {
-        let quoted =
-            if asked && !clause.is_empty() { clause } else { line.trim_end_matches(['?', ' ']) };
-        let quoted = if quoted.is_empty() { "…" } else { quoted };
-        return Prompt {
-            premise: quoted.to_owned(),
-            actor: format!("“{}”", tame(quoted, 48)),
-            operator: Operator::Quoted,
-            object: quoted.to_owned(),
-            era: find_era(&tokens, &lower).map(|(from, to)| trimmed(&tokens[from..to])),
-            words,
-        };
+        let era = era.map(|(from, to)| trimmed(&tokens[from..to]));
+        return Prompt { era, year, ..quoted(&line, clause, asked, words) };
     }
     let verb = verb.unwrap_or(0);
-    let era = find_era(&tokens, &lower);
     let operator = operator(&lower, verb);
     let actor = actor(&tokens, &lower, verb, era);
     let object: Vec<&str> = tokens
@@ -162,6 +165,23 @@ pub fn parse(source: &str) -> Prompt {
         operator,
         object: trimmed(&object),
         era: era.map(|(from, to)| trimmed(&tokens[from..to])),
+        year,
+        words,
+    }
+}
+
+/// What is no statement: the reader's words, to be quoted.
+fn quoted(line: &str, clause: &str, asked: bool, words: Vec<String>) -> Prompt {
+    let quoted =
+        if asked && !clause.is_empty() { clause } else { line.trim_end_matches(['?', ' ']) };
+    let quoted = if quoted.is_empty() { "…" } else { quoted };
+    Prompt {
+        premise: quoted.to_owned(),
+        actor: format!("“{}”", tame(quoted, 48)),
+        operator: Operator::Quoted,
+        object: quoted.to_owned(),
+        era: None,
+        year: None,
         words,
     }
 }
@@ -300,16 +320,21 @@ mod tests {
             ("What if Carthage had defeated Rome, and Hannibal ruled?", "Carthage", O::Won, None),
             ("What if the Titanic didn't sink?", "the Titanic", O::Never, None),
             ("What if trees sailed?", "trees", O::Other, None),
+            ("What if everyone forgot how to lie?", "everyone", O::Other, None),
+            ("What if it rains upwards in 1950?", "the world", O::Other, Some("in 1950")),
         ] {
-            let prompt = parse(source);
+            let prompt = parse(source, "en");
             assert_eq!(
                 (prompt.actor.as_str(), prompt.operator, prompt.era.as_deref()),
                 (actor, operator, era),
                 "{source}"
             );
         }
-        assert_eq!(parse("What if I was never born?").premise, "you were never born");
-        assert_eq!(parse("What if Carthage had defeated Rome in 202 BC?").object, "defeated Rome");
+        assert_eq!(parse("What if I was never born?", "en").premise, "you were never born");
+        assert_eq!(
+            parse("What if Carthage had defeated Rome in 202 BC?", "en").object,
+            "defeated Rome"
+        );
     }
 
     #[test]
@@ -323,7 +348,7 @@ mod tests {
             ("もしローマが滅びなかったら", "もしローマが滅びなかったら"),
             ("What if?", "What if"),
         ] {
-            let prompt = parse(source);
+            let prompt = parse(source, "en");
             assert_eq!(
                 (prompt.operator, prompt.premise.as_str()),
                 (Operator::Quoted, words),
@@ -335,7 +360,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_to_something_that_can_be_printed(source in any::<String>()) {
-            let prompt = parse(&source);
+            let prompt = parse(&source, "en");
             for part in [&prompt.premise, &prompt.actor] {
                 prop_assert!(!part.is_empty());
                 let marks = ['\n', '<', '|', '{', '}'];

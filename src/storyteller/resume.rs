@@ -1,6 +1,5 @@
 //! Takes up a scene whose beginning readers have already seen, whoever wrote it.
 
-use super::content::CONTENT;
 use super::prompt::Prompt;
 use super::template::Template;
 use super::world::World;
@@ -57,7 +56,7 @@ fn bridged(input: &Input<'_>, shown: &str, continuation: &str) -> String {
             out.push('”');
         }
         out.push(' ');
-        let broken = &CONTENT.common.broken;
+        let broken = &super::content::content(input.language).common.broken;
         let line = &broken[super::Key::new(input.seed).with("broken").below(broken.len())];
         line_of(line, &mut out);
         out.push_str("\n\n");
@@ -122,10 +121,9 @@ pub fn subjects(text: &str, world: &World, prompt: &Prompt) -> Vec<String> {
             found.push((weight, name));
         }
     };
-    for member in world.cast.values() {
-        let last = member.name.split(' ').next_back().unwrap_or(&member.name);
-        if text.contains(last) {
-            add(member.name.clone(), 3);
+    for member in &world.cast {
+        if text.contains(member.short()) {
+            add(member.name.to_string(), 3);
         }
     }
     let mut run: Vec<&str> = Vec::new();
@@ -134,7 +132,7 @@ pub fn subjects(text: &str, world: &World, prompt: &Prompt) -> Vec<String> {
         let word = token.trim_matches(|c: char| !c.is_alphanumeric());
         let word = word.strip_suffix("’s").or_else(|| word.strip_suffix("'s")).unwrap_or(word);
         let name = word.chars().next().is_some_and(char::is_uppercase)
-            && word.chars().count() > 2
+            && word.chars().count() > 1
             && word.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '’');
         if name && !starts {
             run.push(word);

@@ -3,34 +3,37 @@
 
 use serde::Deserialize;
 
-/// The four parts every story casts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    Ally,
-    Rival,
-    Power,
-    Witness,
-}
+/// The parts that every story casts; they are the first of a pack's roles.
+pub const CORE_ROLES: [&str; 4] = ["ally", "rival", "power", "witness"];
+/// The word lists that every pack has; they are the first of a pack's lists.
+pub const SHARED_WORDS: [&str; 11] = [
+    "when", "place", "hall", "crowd", "record", "carrier", "sheet", "light", "vehicle", "money",
+    "room",
+];
+
+/// A part of the pack's cast, by its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Role(pub u8);
 
 impl Role {
-    pub const ALL: [Role; 4] = [Role::Ally, Role::Rival, Role::Power, Role::Witness];
+    pub const ALLY: Role = Role(0);
+    pub const RIVAL: Role = Role(1);
+    pub const POWER: Role = Role(2);
+    pub const WITNESS: Role = Role(3);
+    /// Most roles of a pack.
+    pub const MOST: usize = 16;
 
-    pub const fn key(self) -> &'static str {
-        match self {
-            Role::Ally => "ally",
-            Role::Rival => "rival",
-            Role::Power => "power",
-            Role::Witness => "witness",
-        }
+    pub const fn index(self) -> usize {
+        self.0 as usize
     }
 
-    pub const fn bit(self) -> u8 {
-        1 << self as u8
+    pub const fn bit(self) -> u16 {
+        1 << self.0
     }
 
-    fn parse(name: &str) -> Option<Role> {
-        Role::ALL.into_iter().find(|role| role.key() == name)
+    /// One of the four that every story has.
+    pub const fn is_core(self) -> bool {
+        self.index() < CORE_ROLES.len()
     }
 }
 
@@ -56,8 +59,12 @@ pub enum Slot {
     /// A name out of the text or words at hand.
     Subject,
     Cast(Role, Case),
-    /// One of the pack's own word lists; the same word all through a story.
-    Word(Box<str>),
+    /// Whom of the cast the reader's words name.
+    Target(Case),
+    /// One of the pack's word lists, by its number; the same word all through a story.
+    Word(u8),
+    /// Not known yet, or to nobody.
+    Named(Box<str>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +80,10 @@ pub struct Template {
     pub pieces: Vec<Piece>,
     /// Words between the slots.
     words: usize,
+    /// What a story remembers it by: 24 bits of a hash of its source.
+    pub code: u32,
+    /// Whether it says what the prompt is about.
+    pub names_actor: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +98,9 @@ pub enum TemplateError {
 pub trait Fill {
     /// The slot's text in the middle of a sentence. `next` is the character that follows it.
     fn fill(&mut self, slot: &Slot, next: Option<char>, out: &mut String);
+
+    /// What stands before `text` where the passage asks for an indefinite article, if the language has any.
+    fn article(&self, text: &str) -> Option<&'static str>;
 
     /// About how many words `fill` will write.
     fn words(&self, slot: &Slot) -> usize;
@@ -124,8 +138,19 @@ impl TryFrom<String> for Template {
                 Piece::Slot { article, .. } => usize::from(*article),
             })
             .sum();
-        Ok(Self { pieces, words })
+        let names_actor = pieces.iter().any(|piece| {
+            matches!(piece, Piece::Slot { slot: Slot::Actor | Slot::Premise | Slot::Words, .. })
+        });
+        Ok(Self { pieces, words, code: code(&source), names_actor })
     }
+}
+
+fn code(source: &str) -> u32 {
+    // FNV-1a, folded.
+    let hash = source.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    ((hash ^ (hash >> 24) ^ (hash >> 48)) & 0xff_ffff) as u32
 }
 
 fn slot(name: &str) -> Slot {
@@ -135,30 +160,62 @@ fn slot(name: &str) -> Slot {
         "words" => return Slot::Words,
         "said" => return Slot::Said,
         "subject" => return Slot::Subject,
+        "target" => return Slot::Target(Case::Name),
+        "target_he" => return Slot::Target(Case::He),
+        "target_him" => return Slot::Target(Case::Him),
+        "target_his" => return Slot::Target(Case::His),
         _ => {}
     }
-    if let Some(role) = Role::parse(name) {
-        return Slot::Cast(role, Case::Name);
+    Slot::Named(name.into())
+}
+
+/// What a name means where these are the roles and the word lists.
+fn known(name: &str, roles: &[String], words: &[String]) -> Option<Slot> {
+    let role = |key: &str| roles.iter().position(|role| role == key).map(|at| Role(at as u8));
+    if let Some(role) = role(name) {
+        return Some(Slot::Cast(role, Case::Name));
     }
-    if let Some((role, case)) = name.split_once('_')
-        && let Some(role) = Role::parse(role)
+    if let Some((key, case)) = name.rsplit_once('_')
+        && let Some(role) = role(key)
     {
         match case {
-            "he" => return Slot::Cast(role, Case::He),
-            "him" => return Slot::Cast(role, Case::Him),
-            "his" => return Slot::Cast(role, Case::His),
+            "he" => return Some(Slot::Cast(role, Case::He)),
+            "him" => return Some(Slot::Cast(role, Case::Him)),
+            "his" => return Some(Slot::Cast(role, Case::His)),
             _ => {}
         }
     }
-    Slot::Word(name.into())
+    words.iter().position(|word| word == name).map(|at| Slot::Word(at as u8))
 }
 
 impl Template {
+    /// Gives the slots their meaning; what neither a role nor a word list is called stays as it is.
+    pub fn resolve(&mut self, roles: &[String], words: &[String]) {
+        for piece in &mut self.pieces {
+            if let Piece::Slot { slot, .. } = piece
+                && let Slot::Named(name) = slot
+                && let Some(known) = known(name, roles, words)
+            {
+                *slot = known;
+            }
+        }
+    }
+
     pub fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Text(_) => None,
             Piece::Slot { slot, .. } => Some(slot),
         })
+    }
+
+    /// Whether a member of the cast is in it.
+    pub fn names(&self, role: Role) -> bool {
+        self.slots().any(|slot| matches!(slot, Slot::Cast(named, _) if *named == role))
+    }
+
+    /// Whether `word` stands between the slots, whatever its ending.
+    pub fn mentions(&self, word: &str) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Text(text) if text.contains(word)))
     }
 
     pub fn words(&self, fill: &impl Fill) -> usize {
@@ -192,8 +249,7 @@ impl Template {
                     let capital = starts_sentence(out);
                     let start = out.len();
                     fill.fill(slot, next, out);
-                    if *article {
-                        let word = indefinite(&out[start..]);
+                    if *article && let Some(word) = fill.article(&out[start..]) {
                         out.insert(start, ' ');
                         out.insert_str(start, word);
                     }
@@ -229,25 +285,6 @@ fn capitalise(out: &mut String, start: usize) {
     }
 }
 
-/// `a` or `an`, by the sound of the first word.
-pub fn indefinite(text: &str) -> &'static str {
-    const SILENT_H: [&str; 4] = ["hour", "heir", "honest", "honour"];
-    const YOO_OR_WON: [&str; 8] = ["uni", "use", "usu", "eu", "one", "once", "ute", "uto"];
-    let word: String = text
-        .chars()
-        .take_while(|c| !c.is_whitespace())
-        .flat_map(char::to_lowercase)
-        .filter(|c| c.is_alphanumeric())
-        .collect();
-    let vowel = word.starts_with(['a', 'e', 'i', 'o', 'u', '8'])
-        || word.starts_with("11")
-        || word.starts_with("18");
-    let silent = SILENT_H.iter().any(|start| word.starts_with(start));
-    let consonant = YOO_OR_WON.iter().any(|start| word.starts_with(start))
-        && !["unin", "unim"].iter().any(|start| word.starts_with(start));
-    if silent || (vowel && !consonant) { "an" } else { "a" }
-}
-
 pub fn count_words(text: &str) -> usize {
     text.split_whitespace().filter(|word| word.contains(char::is_alphanumeric)).count()
 }
@@ -261,9 +298,12 @@ mod tests {
         fn fill(&mut self, slot: &Slot, _: Option<char>, out: &mut String) {
             out.push_str(match slot {
                 Slot::Actor => "the owls",
-                Slot::Word(_) => "orchard",
+                Slot::Named(_) => "orchard",
                 _ => "x",
             });
+        }
+        fn article(&self, text: &str) -> Option<&'static str> {
+            Some(crate::storyteller::grammar::indefinite(text))
         }
         fn words(&self, _: &Slot) -> usize {
             1
@@ -288,23 +328,5 @@ mod tests {
             assert_eq!(rendered(source), text, "{source}");
         }
         assert!(Template::try_from("no {end".to_owned()).is_err());
-    }
-
-    #[test]
-    fn articles_follow_the_sound() {
-        for (word, article) in [
-            ("orchard", "an"),
-            ("university", "a"),
-            ("hour", "an"),
-            ("house", "a"),
-            ("uninvited guest", "an"),
-            ("European", "a"),
-            ("one-eyed clerk", "a"),
-            ("umbrella", "an"),
-            ("18th", "an"),
-            ("Élan", "a"),
-        ] {
-            assert_eq!(indefinite(word), article, "{word}");
-        }
     }
 }

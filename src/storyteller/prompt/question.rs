@@ -26,7 +26,14 @@ pub(super) fn strip_question(line: &str) -> (&str, bool) {
         "but what if",
         "if",
     ];
-    const FOREIGN: [&str; 10] = [
+    const FOREIGN: [&str; 17] = [
+        "điều gì sẽ xảy ra nếu",
+        "điều gì xảy ra nếu",
+        "chuyện gì sẽ xảy ra nếu",
+        "chuyện gì xảy ra nếu",
+        "sẽ ra sao nếu",
+        "giả sử",
+        "nếu",
         "qué pasaría si",
         "¿qué pasaría si",
         "que pasaria si",

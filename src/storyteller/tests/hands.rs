@@ -143,7 +143,7 @@ proptest! {
     ) {
         let state: Object = state.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         let via = if choose { Via::Choose { choice: "c2".to_owned(), text } } else { Via::Say { text } };
-        let input = Input { prompt: &prompt, genre: Some("noir"), tone: None, length: Length::Medium, seed, state: &state, via: &via, variation: 0 };
+        let input = Input { prompt: &prompt, genre: Some("noir"), tone: None, length: Length::Medium, language: "en", seed, state: &state, via: &via, variation: 0 };
         let scene = compose(&input);
         prop_assert!(!scene.prose.is_empty() && !scene.prose.contains("<<<") && !scene.prose.contains("\n\n\n"));
         prop_assert!((2..=4).contains(&scene.choices.len()));
