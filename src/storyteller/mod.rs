@@ -3,7 +3,8 @@
 //!
 //! Called by the storyteller provider for whole scenes, and by turns to mend a model's choices and patches. It never
 //! does I/O, never asks for the time or for chance: the same [`Input`] gives the same bytes on every replica, so a
-//! scene that was cut off anywhere can be taken up by anyone.
+//! scene that was cut off anywhere can be taken up by anyone. `lint` checks the content for its authors and is not
+//! part of telling; it alone reads files.
 //!
 //! A scene goes `prompt` -> `world` -> `action` -> `plan` -> `write`; `resume` takes up a scene that
 //! readers have partly seen.

@@ -58,7 +58,12 @@ async fn contract(here: &dyn ReplicaBus, there: &dyn ReplicaBus) {
     // A second listener takes the first one's place.
     let mut instead = there.listen(&theirs).await.unwrap();
     assert!(here.send(&theirs, "instead".into()).await.unwrap());
-    assert_eq!(next(&mut instead).await, "instead");
+    // What was still on its way comes first.
+    let mut heard = next(&mut instead).await;
+    while heard == "again" {
+        heard = next(&mut instead).await;
+    }
+    assert_eq!(heard, "instead");
     drop(instead);
     until("nobody listens any more", async || !here.send(&theirs, "gone".into()).await.unwrap())
         .await;
