@@ -57,6 +57,17 @@ pub struct Bill {
     budget: BudgetHandle,
 }
 
+impl Bill {
+    /// What it is settled with if it is dropped from now on.
+    pub fn costs_at_least(&mut self, amount: Amount) {
+        self.at_least = amount;
+    }
+
+    pub fn at_least(&self) -> Amount {
+        self.at_least
+    }
+}
+
 impl Drop for Bill {
     fn drop(&mut self) {
         if let Some(id) = self.id.take()
@@ -173,22 +184,48 @@ impl BudgetHandle {
         user: UserId,
         amount: Amount,
     ) -> Result<(), ServiceError> {
+        if !self.refuses() {
+            return Ok(());
+        }
+        match self.short(scenario, user, amount).await? {
+            Some(purse) => Err(self.exhausted(&purse)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether all purses hold so much now. Takes nothing, refuses nobody.
+    ///
+    /// # Errors
+    /// `service_unavailable`, `timeout`.
+    pub async fn has(
+        &self,
+        scenario: ScenarioId,
+        user: UserId,
+        amount: Amount,
+    ) -> Result<bool, ServiceError> {
+        Ok(self.short(scenario, user, amount).await?.is_none())
+    }
+
+    /// The first purse that does not hold so much.
+    async fn short(
+        &self,
+        scenario: ScenarioId,
+        user: UserId,
+        amount: Amount,
+    ) -> Result<Option<Purse>, ServiceError> {
         let today = day_of(self.clock.now());
         let purses = [
             (Purse::Scenario(scenario), self.config.scenario()),
             (Purse::User(user, today), self.config.user()),
             (Purse::Day(today), self.config.day()),
         ];
-        if !self.refuses() || purses.iter().all(|(_, cap)| cap.is_endless()) {
-            return Ok(());
+        if purses.iter().all(|(_, cap)| cap.is_endless()) {
+            return Ok(None);
         }
         let names = purses.iter().map(|(purse, _)| *purse).collect();
         let taken = self.pool.call(|reply| Job::Look(names, reply)).await?;
         let short = |((_, cap), taken): &(&(Purse, Cap), Taken)| !cap.allows(taken.all(), amount);
-        match purses.iter().zip(taken).find(short) {
-            Some(((purse, _), _)) => Err(self.exhausted(purse)),
-            None => Ok(()),
-        }
+        Ok(purses.iter().zip(taken).find(short).map(|((purse, _), _)| *purse))
     }
 
     /// Takes the most that a call may come to out of all purses. `at_least` is what it costs if nothing comes of it.

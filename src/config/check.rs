@@ -36,6 +36,17 @@ pub(super) fn rules(config: &Config) -> Result<(), ConfigError> {
     if config.sessions.shards == 0 {
         return broken("sessions.shards", "must be at least 1");
     }
+    let sessions = &config.sessions;
+    for (key, zero) in [
+        ("sessions.speculate_choices", sessions.speculate_choices == 0),
+        ("sessions.speculate_words", sessions.speculate_words == 0),
+        ("sessions.speculate_streams", sessions.speculate_streams == 0),
+        ("sessions.speculate_for", sessions.speculate_for.is_zero()),
+    ] {
+        if zero {
+            return broken(key, "must be above 0 (sessions.speculate turns it off)");
+        }
+    }
     if config.auth.hashing_workers == 0 {
         return broken("auth.hashing_workers", "must be at least 1");
     }

@@ -266,6 +266,17 @@ pub struct Sessions {
     /// Longest that a finished scene waits for its store before the turn fails.
     #[serde(with = "humantime_serde")]
     pub store_wait: Duration,
+    /// Begin the scenes that a reader may choose before one is chosen.
+    pub speculate: bool,
+    /// Most choices of a scene that are begun.
+    pub speculate_choices: usize,
+    /// Words that are read ahead of each.
+    pub speculate_words: usize,
+    /// Calls begun ahead at the same time on this replica.
+    pub speculate_streams: usize,
+    /// They are given up if nothing is chosen for this long.
+    #[serde(with = "humantime_serde")]
+    pub speculate_for: Duration,
 }
 
 impl Default for Sessions {
@@ -278,6 +289,11 @@ impl Default for Sessions {
             lease_renew: Duration::from_millis(1_500),
             coalesce: Duration::from_millis(25),
             store_wait: Duration::from_secs(120),
+            speculate: false,
+            speculate_choices: 4,
+            speculate_words: 60,
+            speculate_streams: 64,
+            speculate_for: Duration::from_secs(30),
         }
     }
 }

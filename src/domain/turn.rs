@@ -57,6 +57,6 @@ pub struct Request {
     pub command: Command,
     /// The client's idempotency key: a repeat within 24 h gets the first answer.
     pub key: Option<String>,
-    /// The turn's id if the command is accepted.
+    /// The turn's id if the command is accepted, unless its first call was made under another one before it came.
     pub turn: TurnId,
 }

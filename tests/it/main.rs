@@ -21,4 +21,5 @@ mod shared;
 mod smoke;
 mod sockets;
 mod support;
+mod unplug;
 mod vendors;

@@ -58,6 +58,9 @@ pub struct Args {
     /// More environment for the product, as KEY=VALUE.
     #[arg(long)]
     pub env: Vec<String>,
+    /// Caps every purse, far above what is used, and gives tokens a price: each call is looked up, reserved and settled.
+    #[arg(long)]
+    pub budget: bool,
     /// Bench users; few, because a password hash is slow by design.
     #[arg(long, default_value_t = 4)]
     pub users: usize,
@@ -132,7 +135,9 @@ impl Relay {
     ) -> anyhow::Result<Self> {
         let data = tempfile::tempdir()?;
         let port = free_port()?;
-        let env = environment(data.path(), port, upstream, durability, coalesce, &args.env)?;
+        let mut more = if args.budget { budget() } else { Vec::new() };
+        more.extend(args.env.iter().cloned());
+        let env = environment(data.path(), port, upstream, durability, coalesce, &more)?;
         let mut process =
             Process::start("whatif", &args.whatif, &["serve".into()], &env)?.discard_output();
         let http = reqwest::Client::new();
@@ -181,6 +186,16 @@ fn environment(
         env.push((key.into(), value.into()));
     }
     Ok(env)
+}
+
+fn budget() -> Vec<String> {
+    let caps = ["TURN", "SCENARIO", "USER", "DAY"].map(|purse| {
+        let key = format!("WHATIF__BUDGET__{purse}");
+        [format!("{key}_TOKENS=1000000000000"), format!("{key}_USD=1000000")]
+    });
+    let prices = ["INPUT_PRICE=150000", "OUTPUT_PRICE=600000"];
+    let prices = prices.map(|price| format!("WHATIF__PROVIDERS__OPENAI__{price}"));
+    caps.into_iter().flatten().chain(prices).collect()
 }
 
 /// A port that was free a moment ago; the program that gets it must bind it itself.

@@ -34,6 +34,8 @@ pub(super) enum Winner {
 pub(super) struct Race<P> {
     /// What the second one's call was paid with; `None`: it was never asked.
     pub paid: Option<P>,
+    /// Who lost had refused by then, and so owes nothing; else it was sent the request.
+    pub loser_refused: bool,
     /// The stream, or the last refusal of all who were asked.
     pub outcome: Result<(Winner, TextStream), String>,
 }
@@ -51,6 +53,7 @@ impl TextProviders {
     ) -> Race<P> {
         let alone = |opened: Result<TextStream, String>| Race {
             paid: None,
+            loser_refused: false,
             outcome: opened.map(|stream| (Winner::First, stream)),
         };
         let Some(hedging) = &self.hedging else {
@@ -71,25 +74,25 @@ impl TextProviders {
         metrics::counter!("whatif_hedges_total", "provider" => first.name.clone()).increment(1);
         let (give_second_up, unwanted) = oneshot::channel();
         let mut open_second = std::pin::pin!(second.open_while_wanted(request(second), unwanted));
-        let outcome = tokio::select! {
+        let (loser_refused, outcome) = tokio::select! {
             opened = open_first.as_mut() => match opened {
                 Ok(stream) => {
                     let _ = give_second_up.send(());
-                    Ok((Winner::First, stream))
+                    (false, Ok((Winner::First, stream)))
                 }
-                Err(_) => open_second.await.map(|stream| (Winner::Second, stream)),
+                Err(_) => (true, open_second.await.map(|stream| (Winner::Second, stream))),
             },
             opened = open_second.as_mut() => match opened {
                 Ok(stream) => {
                     let _ = give_first_up.send(());
-                    Ok((Winner::Second, stream))
+                    (false, Ok((Winner::Second, stream)))
                 }
                 Err(why) => match open_first.await {
-                    Ok(stream) => Ok((Winner::First, stream)),
-                    Err(_) => Err(why),
+                    Ok(stream) => (true, Ok((Winner::First, stream))),
+                    Err(_) => (true, Err(why)),
                 },
             },
         };
-        Race { paid: Some(paid), outcome }
+        Race { paid: Some(paid), loser_refused, outcome }
     }
 }

@@ -135,7 +135,8 @@ async fn open(
     match rest(deps, &record, &mut writer, checkpoint, carry.as_deref()).await {
         Ok((checkpoint, current, permit)) => {
             writer.tail().set_open(checkpoint.open.as_ref().map(|open| open.from));
-            let ready = Ready { scenario: Arc::new(record), writer, checkpoint, current };
+            let scenario = Arc::new(record);
+            let ready = Ready { scenario, writer, checkpoint, current, ahead: None };
             Ok(Loaded { ready, permit })
         }
         Err(error) => {

@@ -17,9 +17,11 @@ mod follow;
 mod hedge;
 mod lease;
 mod load;
+mod material;
 mod peers;
 mod session;
 mod shard;
+mod speculate;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -83,6 +85,8 @@ pub struct GenerationDeps {
     hub: Arc<Hub>,
     leases: Arc<Leases>,
     turns: Arc<Semaphore>,
+    /// Places for calls that are made before anybody has asked for them.
+    ahead: Arc<Semaphore>,
     sessions: Arc<AtomicUsize>,
 }
 
@@ -130,6 +134,7 @@ pub fn build(parts: Parts) -> (GenerationHandle, Vec<ChildSpec>, Arc<ServiceStat
         hub: Arc::new(Hub::new(following)),
         leases: Arc::default(),
         turns: Arc::new(Semaphore::new(config.max_turns)),
+        ahead: Arc::new(Semaphore::new(config.speculate_streams.min(Semaphore::MAX_PERMITS))),
         sessions: Arc::default(),
         config,
     });

@@ -24,6 +24,7 @@ use super::carry::Carry;
 use super::checkpoint::Checkpoint;
 use super::load::{LoadError, Loaded};
 use super::shard::ShardMsg;
+use super::speculate::Ahead;
 use super::turn::{self, Accepted, Answer, Signals, TurnArgs, TurnError, TurnState, Work};
 use super::writer::{LogWriter, WriteError};
 use crate::domain::ids::{ScenarioId, SceneId, TurnId};
@@ -120,6 +121,8 @@ pub struct SessionState {
     rests_until: Instant,
     /// What the session knew when it lost its pen, until it has another one.
     carry: Option<Arc<Carry>>,
+    /// The last scene whose choices were begun ahead: once is enough.
+    begun_after: Option<SceneId>,
     /// Until it leaves: its state itself outlives it, on the way to the shard.
     counted: Option<Counted>,
 }
@@ -153,6 +156,8 @@ pub struct Ready {
     pub writer: LogWriter,
     pub checkpoint: Checkpoint,
     pub current: Option<Current>,
+    /// Calls for what may be chosen next.
+    pub ahead: Option<Ahead>,
 }
 
 struct Telling {
@@ -197,6 +202,7 @@ impl Actor for Session {
             failures: 0,
             rests_until: Instant::now(),
             carry: None,
+            begun_after: None,
         })
     }
 
@@ -333,6 +339,7 @@ impl SessionState {
         let Asked { request, accepted, permit, span: _ } = *asked;
         let Request { command, key, turn } = request;
         let key = key.unwrap_or_else(|| turn.to_string());
+        let turn = ready.ahead.as_ref().and_then(|ahead| ahead.turn_of(&command)).unwrap_or(turn);
         let (repeats, answer) = watch::channel(None);
         let asked = Some(Running { key: key.clone(), command: command.clone(), answer });
         let accepted = Accepted { asker: accepted, repeats };
@@ -349,7 +356,7 @@ impl SessionState {
         work: Work,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Result<(), ActorProcessingErr> {
-        let Ready { scenario, writer, checkpoint, current } = ready;
+        let Ready { scenario, writer, checkpoint, current, ahead } = ready;
         let signals = Signals::default();
         let (answered, fence) = (checkpoint.clone(), writer.fence());
         let args = TurnArgs {
@@ -358,6 +365,7 @@ impl SessionState {
             writer,
             checkpoint,
             current,
+            ahead,
             work,
             signals: signals.clone(),
             permit,

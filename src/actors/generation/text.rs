@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::hedge::Hedging;
 use crate::actors::circuit::{Policy, State};
@@ -24,6 +24,8 @@ use crate::providers::text::{
 
 /// Most streams of one provider that are being opened at the same moment; once open they need no worker.
 const MAX_OPENERS: usize = 256;
+/// Of a provider's calls, one in so many may be made before anybody has asked for it.
+const AHEAD_SHARE: usize = 4;
 
 /// A configured provider and how many of its calls may be opened at the same time.
 pub struct TextSpec {
@@ -51,6 +53,7 @@ pub struct TextHandle {
     pub exact: bool,
     /// Present if its calls cost something.
     pub meter: Option<Meter>,
+    ahead: Arc<Semaphore>,
     pool: PoolHandle<OpenWork>,
 }
 
@@ -138,6 +141,7 @@ impl TextHandle {
             price,
             exact,
             meter,
+            ahead: Arc::new(Semaphore::new(concurrency / AHEAD_SHARE)),
             pool: PoolHandle::new(spec, OpenWork { provider }),
         }
     }
@@ -168,6 +172,11 @@ impl TextHandle {
     ) -> Result<TextStream, String> {
         let opened = self.pool.call(|reply| Job::Open(Box::new(request), unwanted, reply)).await;
         opened.map_err(|error| self.reason(error))
+    }
+
+    /// A place for a call that nobody has asked for yet; `None` if it would be in the way of those that were.
+    pub(super) fn place_ahead(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.ahead).try_acquire_owned().ok()
     }
 
     /// Opens a stream of plain text. Only providers with a [`TextHandle::meter`] can.

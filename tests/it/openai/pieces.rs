@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use serde_json::json;
 use whatif::config;
 use whatif::domain::scenario::Usage;
 use whatif::providers::remote_text;
-use whatif::providers::text::{EndReason, ProviderErrorKind};
+use whatif::providers::text::{EndReason, ProviderErrorKind, TextChunk};
 
-use super::{configured, open_error, provider, read};
+use super::{configured, open_error, provider, read, request};
 use crate::support::raw_http::{RawHttp, Step};
 
 type Outcome = Result<(EndReason, Usage), ProviderErrorKind>;
@@ -30,6 +31,33 @@ const A: &str = r#"{"choices":[{"delta":{"content":"A"}}]}"#;
 const B: &str = r#"{"choices":[{"delta":{"content":"B"}}]}"#;
 const STOP: &str = r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
 const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2}}"#;
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_for_a_while_has_not_fallen_silent() {
+    let silence = Duration::from_millis(300);
+    let mut steps = vec![Step::Head, Step::text("A"), Step::Pause(Duration::from_millis(50))];
+    steps.extend((0..50).map(|_| Step::text("B")));
+    steps.extend([Step::finish("stop"), Step::done(), Step::End]);
+    let server = RawHttp::start(vec![steps]).await;
+    let config = config::Vendor { between_bytes_timeout: silence, ..configured(&server.url) };
+    let provider = remote_text("openai", &config).expect("a usable configuration");
+    let mut stream = provider.open(request("m")).await.expect("a stream");
+    let mut text = String::new();
+    loop {
+        // After the first words its reader is away for longer than the vendor may be silent.
+        if text.len() == 1 {
+            tokio::time::sleep(silence * 3).await;
+        }
+        match stream.next().await {
+            Some(Ok(TextChunk::Text(more))) => text.push_str(&more),
+            Some(Ok(TextChunk::End { reason, .. })) => {
+                break assert_eq!(reason, EndReason::Complete);
+            }
+            other => panic!("after {text}: {other:?}"),
+        }
+    }
+    assert_eq!(text, format!("A{}", "B".repeat(50)));
+}
 
 #[tokio::test]
 async fn texts_that_come_together_stay_together_and_before_what_follows() {

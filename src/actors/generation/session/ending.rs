@@ -5,12 +5,14 @@ use std::sync::Arc;
 use ractor::{ActorId, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 
-use super::{Phase, Ready, SessionMsg, SessionState};
+use super::{Current, Phase, Ready, SessionMsg, SessionState};
 use crate::actors::generation::carry::Carry;
 use crate::actors::generation::checkpoint::Checkpoint;
 use crate::actors::generation::draft::Draft;
+use crate::actors::generation::speculate::Ahead;
 use crate::actors::generation::turn::Outcome;
 use crate::actors::generation::writer::LogWriter;
+use crate::domain::scenario::Scenario;
 
 impl SessionState {
     /// A turn has ended: with an outcome, or with what it knew when it lost its log, if it could still say so.
@@ -42,8 +44,9 @@ impl SessionState {
                 self.failures = 0;
                 let Outcome { writer, checkpoint, current, .. } = *outcome;
                 let scenario = telling.scenario;
-                self.phase =
-                    Phase::Ready(Box::new(Ready { scenario, writer, checkpoint, current }));
+                let ahead = self.begin_ahead(&scenario, current.as_ref());
+                let ready = Ready { scenario, writer, checkpoint, current, ahead };
+                self.phase = Phase::Ready(Box::new(ready));
             }
             // What the log says now decides how to go on.
             Err(carry) => {
@@ -56,6 +59,21 @@ impl SessionState {
         self.plan_look(myself);
         self.leave(myself).await;
         Ok(())
+    }
+
+    /// Begins what may be chosen next, unless somebody goes on already.
+    fn begin_ahead(
+        &mut self,
+        scenario: &Arc<Scenario>,
+        current: Option<&Current>,
+    ) -> Option<Ahead> {
+        let current = current.filter(|current| self.begun_after != Some(current.scene))?;
+        if !(self.waiting.is_empty() && self.leaving.is_empty()) {
+            return None;
+        }
+        let ahead = Ahead::begin(&self.args.deps, scenario, current)?;
+        self.begun_after = Some(current.scene);
+        Some(ahead)
     }
 
     /// Keeps what is known of a log whose pen is lost.

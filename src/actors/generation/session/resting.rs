@@ -43,13 +43,23 @@ impl SessionState {
     /// Plans a look for when something may be given up, unless an earlier one is planned.
     pub(super) fn plan_look(&mut self, myself: &ActorRef<SessionMsg>) {
         let idle = self.args.deps.config.idle_timeout;
-        let held = matches!(self.phase, Phase::Ready(_));
-        let wait = if held { LINGER.min(idle) } else { idle };
+        let wait = self.linger().unwrap_or(idle);
         let due = (self.used + wait).max(Instant::now() + MIN_LOOK);
         if self.look_at.is_none_or(|planned| planned > due) {
             self.look_at = Some(due);
             myself.send_after(due - Instant::now(), || SessionMsg::Look);
         }
+    }
+
+    /// How long pen and lease are kept without a turn, if they are held. What was begun ahead goes with them.
+    fn linger(&self) -> Option<Duration> {
+        let Phase::Ready(ready) = &self.phase else { return None };
+        let config = &self.args.deps.config;
+        let linger = match ready.ahead {
+            Some(_) => LINGER.max(config.speculate_for),
+            None => LINGER,
+        };
+        Some(linger.min(config.idle_timeout))
     }
 
     pub(super) async fn look(&mut self, myself: &ActorRef<SessionMsg>) {
@@ -58,8 +68,7 @@ impl SessionState {
             return;
         }
         let unused = self.used.elapsed();
-        if matches!(self.phase, Phase::Ready(_))
-            && unused >= LINGER.min(self.args.deps.config.idle_timeout)
+        if self.linger().is_some_and(|linger| unused >= linger)
             && let Phase::Ready(ready) = std::mem::replace(&mut self.phase, Phase::Dormant)
         {
             ready.writer.tail().relax();
@@ -91,7 +100,14 @@ impl SessionState {
                 self.phase = Phase::Loading;
                 return;
             }
-            Phase::Ready(ready) => ready.writer.release().await,
+            Phase::Ready(ready) => {
+                let Ready { writer, ahead, .. } = *ready;
+                writer.release().await;
+                // While there is somebody to settle it with.
+                if let Some(ahead) = ahead {
+                    ahead.give_up().await;
+                }
+            }
             Phase::Dormant => {}
         }
         self.counted = None;

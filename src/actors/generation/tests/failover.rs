@@ -27,6 +27,27 @@ fn failovers(events: &[Event]) -> Vec<(&str, &str, usize, &str)> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_next_providers_first_words_wait_for_no_more() {
+    let mut shown = Vec::new();
+    for coalesce in [Duration::ZERO, Duration::from_secs(3)] {
+        let world = World::new();
+        let a = world.replica_with("a", |config| config.coalesce = coalesce).await;
+        // Its only words are shown at once, too.
+        world.script.next([Plan::Fail(1, Kind::Network)]);
+        let since = tokio::time::Instant::now();
+        let (id, turn) = world.begin(&a).await;
+        let failover = |event: &Event| matches!(event, Event::TurnFailover { .. });
+        let gone_on = |events: &[Event]| {
+            let from = events.iter().position(failover).unwrap_or(events.len());
+            events[from..].iter().any(|event| matches!(event, Event::TextDelta { .. }))
+        };
+        world.when(id, turn, gone_on).await;
+        shown.push(since.elapsed());
+    }
+    assert!(shown[1] < shown[0] + Duration::from_millis(200), "{shown:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_fails_wherever_the_storyteller_goes_on_in_the_same_scene() {
     let chunks = PROSE.chars().count().div_ceil(16);
     for after in 1..chunks {

@@ -1,9 +1,10 @@
 use async_trait::async_trait;
 
-use super::script::{Kind, NAME, PROSE, Plan};
+use super::script::{Kind, MAX_OUTPUT, NAME, PRICE, PROSE, Plan, USAGE};
 use super::*;
 use crate::actors::circuit::State;
-use crate::providers::text::{ProviderError, StoryRequest, TextProvider, TextStream};
+use crate::domain::budget::{Amount, Purse};
+use crate::providers::text::{Price, ProviderError, StoryRequest, TextProvider, TextStream};
 
 /// Silence after which the rival is asked, too.
 pub const AFTER: Duration = Duration::from_secs(3);
@@ -21,6 +22,14 @@ impl TextProvider for Rival {
 
     fn model(&self) -> &str {
         "model-2"
+    }
+
+    fn price(&self) -> Price {
+        PRICE
+    }
+
+    fn max_output_tokens(&self) -> Option<u64> {
+        Some(MAX_OUTPUT)
     }
 
     async fn open(&self, request: StoryRequest) -> Result<TextStream, ProviderError> {
@@ -93,6 +102,41 @@ async fn when_both_fail_neither_is_asked_again() {
         let events = world.end_of(id, turn).await;
         assert_eq!(authors(&events), [(NAME, ""), ("storyteller", why)], "{rivals:?}");
         assert_eq!((world.script.calls(), rival.0.calls()), (1, 1), "{rivals:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_loses_is_paid_for_what_it_was_sent_and_who_refuses_is_not() {
+    let spent_if = async |first: Plan, second: Plan| {
+        let (world, rival) = world(0.05);
+        let a = world.replica("a").await;
+        world.script.next([first]);
+        rival.0.next([second]);
+        let (id, turn) = world.begin(&a).await;
+        assert!(is_done(&world.end_of(id, turn).await));
+        until("both calls are settled", || world.ledger.open() == 0).await;
+        assert_eq!((world.script.calls(), rival.0.calls()), (1, 1));
+        world.ledger.of(Purse::Turn(turn)).spent
+    };
+    let whole =
+        Amount { tokens: USAGE.input_tokens + USAGE.output_tokens, micros: PRICE.of(USAGE, 0) };
+    // Each is asked to, the rival after three seconds; late ones answer in the order of their names.
+    for (name, first, second, loser_pays) in [
+        ("the first one never answers", Plan::HangOpen, Plan::Whole, true),
+        (
+            "the first one is late, the rival never answers",
+            Plan::OpenLate(4_000),
+            Plan::HangOpen,
+            true,
+        ),
+        ("the first one refuses late", Plan::RefuseLate(4_000), Plan::OpenLate(2_000), false),
+        ("the rival refuses", Plan::OpenLate(4_000), Plan::Refuse(Kind::Network), false),
+    ] {
+        let spent = spent_if(first, second).await;
+        let lost = spent.minus(whole);
+        assert!(spent.tokens >= whole.tokens, "{name}: {spent:?}");
+        assert_eq!(lost.tokens > 300, loser_pays, "{name}: {spent:?}");
+        assert!(loser_pays || lost == Amount::default(), "{name}: {spent:?}");
     }
 }
 

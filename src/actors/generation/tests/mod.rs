@@ -10,11 +10,13 @@ mod handover;
 mod happy;
 mod hedging;
 mod idle;
+mod memory;
 mod patches;
 mod replicas;
 mod restarts;
 mod script;
 mod sequences;
+mod speculation;
 mod stores;
 
 use std::sync::Arc;

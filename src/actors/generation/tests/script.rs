@@ -1,8 +1,8 @@
 //! A vendor that does what a test says.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -36,6 +36,9 @@ pub enum Plan {
     Whole,
     Refuse(Kind),
     HangOpen,
+    /// Opens, or refuses, after so many milliseconds.
+    OpenLate(u64),
+    RefuseLate(u64),
     PanicOpen,
     /// After so many chunks …
     Fail(usize, Kind),
@@ -78,9 +81,23 @@ pub struct Script {
     always: Mutex<Option<Plan>>,
     pub opened: AtomicUsize,
     pub probes: AtomicUsize,
-    /// All that it was sent, oldest first.
-    pub requests: Mutex<Vec<StoryRequest>>,
     pub talks: Mutex<Vec<String>>,
+    /// What was asked for, in order.
+    pub requests: Mutex<Vec<StoryRequest>>,
+    /// Streams that somebody still holds, and texts that were taken from all of them.
+    pub live: Arc<AtomicUsize>,
+    pub told: Arc<AtomicUsize>,
+    /// Begins each scene with the reader's own words.
+    pub echo: AtomicBool,
+}
+
+/// A stream that somebody holds.
+struct Held(Arc<AtomicUsize>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Script {
@@ -104,6 +121,11 @@ enum Last {
     Stall,
     Panic,
     Cut,
+}
+
+/// What it tells when it is to begin with the reader's words.
+pub fn echoed(words: Option<&str>) -> String {
+    format!("So it was: {}. {PROSE}", words.unwrap_or("nothing"))
 }
 
 /// In pieces of a few characters.
@@ -132,10 +154,11 @@ impl TextProvider for Script {
 
     async fn open(&self, request: StoryRequest) -> Result<TextStream, ProviderError> {
         self.opened.fetch_add(1, Ordering::SeqCst);
-        self.requests.lock().unwrap().push(request.clone());
         let planned = self.plans.lock().unwrap().pop_front();
         let plan = planned.or(*self.always.lock().unwrap()).unwrap_or(Plan::Whole);
+        self.requests.lock().unwrap().push(request.clone());
         let prose = match request.variation {
+            0 if self.echo.load(Ordering::SeqCst) => echoed(request.via.text()),
             0 => PROSE.to_owned(),
             variation => format!("Told anew, {variation}. {PROSE}"),
         };
@@ -155,6 +178,14 @@ impl TextProvider for Script {
         let (limit, last) = match plan {
             Plan::Refuse(kind) => return Err(kind.error()),
             Plan::HangOpen => std::future::pending().await,
+            Plan::RefuseLate(millis) => {
+                tokio::time::sleep(Duration::from_millis(millis)).await;
+                return Err(Kind::Network.error());
+            }
+            Plan::OpenLate(millis) => {
+                tokio::time::sleep(Duration::from_millis(millis)).await;
+                (usize::MAX, Last::End)
+            }
             Plan::PanicOpen => panic!("as the script says"),
             Plan::Whole => (usize::MAX, Last::End),
             Plan::Fail(after, kind) => (after, Last::Fail(kind.error())),
@@ -184,11 +215,14 @@ impl TextProvider for Script {
         };
         let mut chunks = chunks(&text);
         chunks.truncate(limit);
-        Ok(Box::pin(stream::unfold(Some((chunks, last)), |state| async {
-            let (mut chunks, last) = state?;
+        self.live.fetch_add(1, Ordering::SeqCst);
+        let (held, told) = (Held(Arc::clone(&self.live)), Arc::clone(&self.told));
+        Ok(Box::pin(stream::unfold(Some((chunks, last, held, told)), |state| async {
+            let (mut chunks, last, held, told) = state?;
             tokio::time::sleep(PACE).await;
             if let Some(chunk) = chunks.pop_front() {
-                return Some((Ok(TextChunk::Text(chunk)), Some((chunks, last))));
+                told.fetch_add(1, Ordering::SeqCst);
+                return Some((Ok(TextChunk::Text(chunk)), Some((chunks, last, held, told))));
             }
             match last {
                 Last::End => {

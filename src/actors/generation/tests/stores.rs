@@ -333,6 +333,16 @@ impl Scenes {
         self.kept.lock().unwrap().get(&scenario)?.1.get(&scene).cloned()
     }
 
+    /// The scene whose text has these words.
+    pub fn scene_with(&self, scenario: ScenarioId, words: &str) -> Option<SceneId> {
+        let kept = self.kept.lock().unwrap();
+        kept.get(&scenario)?
+            .1
+            .values()
+            .find(|scene| scene.text.contains(words))
+            .map(|scene| scene.id)
+    }
+
     pub fn count(&self, scenario: ScenarioId) -> usize {
         self.kept.lock().unwrap()[&scenario].1.len()
     }

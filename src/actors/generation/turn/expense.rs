@@ -1,8 +1,9 @@
 //! What a turn pays: every call of a provider that costs something is reserved before it and settled after it.
 
-use super::script::{Context, Running};
-use crate::actors::budget::{Bill, Payer};
+use super::script::Running;
+use crate::actors::budget::{Bill, BudgetHandle, Payer};
 use crate::actors::generation::draft::Draft;
+use crate::actors::generation::material::Context;
 use crate::actors::generation::text::{Meter, TextHandle};
 use crate::domain::budget::{Amount, estimate_tokens};
 use crate::domain::scenario::Usage;
@@ -10,12 +11,55 @@ use crate::error::{Code, ServiceError};
 use crate::providers::prompt;
 use crate::providers::text::StoryRequest;
 
-/// A call that was reserved. Dropped, it costs what it was sent.
-pub(super) struct Expense {
+/// A call that was reserved. Dropped, it costs what it was sent, and what it is known to have written.
+pub struct Expense {
     bill: Bill,
     meter: Meter,
     /// As far as anybody knows before the vendor says it.
     input_tokens: u64,
+}
+
+impl Expense {
+    /// Reserves a call. `Ok(None)`: it costs nothing.
+    ///
+    /// # Errors
+    /// `budget_exhausted`; `service_unavailable`, `timeout`: then it must not be made.
+    pub async fn reserve(
+        budget: &BudgetHandle,
+        payer: Payer,
+        text: &TextHandle,
+        request: &StoryRequest,
+    ) -> Result<Option<Self>, ServiceError> {
+        let Some(meter) = text.meter else { return Ok(None) };
+        let input_tokens = prompt::estimate_tokens(request);
+        let at_least = meter.amount(Usage { input_tokens, output_tokens: 0 });
+        let bill = budget.reserve(payer, meter.most(input_tokens), at_least).await?;
+        Ok(Some(Self { bill, meter, input_tokens }))
+    }
+
+    /// Notes what it comes to if it is dropped: what the vendor says, or else what it was sent and has written.
+    pub fn comes_to(&mut self, said: Option<Usage>, written_tokens: u64) {
+        let usage = self.usage(said, written_tokens);
+        self.bill.costs_at_least(self.meter.amount(usage));
+    }
+
+    /// Settles it with what a drop would, and waits for that.
+    pub async fn close(self, budget: &BudgetHandle) {
+        let spent = self.bill.at_least();
+        budget.settle(self.bill, spent).await;
+    }
+
+    /// Settles a call that was never made.
+    pub async fn waive(self, budget: &BudgetHandle) {
+        budget.settle(self.bill, Amount::default()).await;
+    }
+
+    fn usage(&self, said: Option<Usage>, written_tokens: u64) -> Usage {
+        match said {
+            Some(usage) if usage != Usage::default() => usage,
+            _ => Usage { input_tokens: self.input_tokens, output_tokens: written_tokens },
+        }
+    }
 }
 
 impl Running {
@@ -79,19 +123,15 @@ impl Running {
         text: &TextHandle,
         request: &StoryRequest,
     ) -> Result<Option<Expense>, ServiceError> {
-        let Some(meter) = text.meter else { return Ok(None) };
-        let input_tokens = prompt::estimate_tokens(request);
         let payer =
             Payer { turn: draft.turn, scenario: self.scenario.id, user: self.scenario.owner };
-        let at_least = meter.amount(Usage { input_tokens, output_tokens: 0 });
-        let bill = self.deps.budget.reserve(payer, meter.most(input_tokens), at_least).await?;
-        Ok(Some(Expense { bill, meter, input_tokens }))
+        Expense::reserve(&self.deps.budget, payer, text, request).await
     }
 
     /// Settles a call that was never made.
     pub(super) async fn waive(&self, expense: Option<Expense>) {
-        if let Some(Expense { bill, .. }) = expense {
-            self.deps.budget.settle(bill, Amount::default()).await;
+        if let Some(expense) = expense {
+            expense.waive(&self.deps.budget).await;
         }
     }
 
@@ -103,12 +143,9 @@ impl Running {
         written: &Written,
         draft: &Draft,
     ) {
-        let Some(Expense { bill, meter, input_tokens }) = expense else { return };
-        let usage = match said {
-            Some(usage) if usage != Usage::default() => usage,
-            _ => Usage { input_tokens, output_tokens: written.tokens_since(draft) },
-        };
-        self.deps.budget.settle(bill, meter.amount(usage)).await;
+        let Some(mut expense) = expense else { return };
+        expense.comes_to(said, written.tokens_since(draft));
+        expense.close(&self.deps.budget).await;
     }
 
     /// Settles what an owner that died has left: its call was sent what this one would be, and had written what is in

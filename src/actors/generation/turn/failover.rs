@@ -12,10 +12,12 @@ use tokio::time::Instant;
 
 use super::expense::{Expense, Written};
 use super::pump::{Ended, Pump};
-use super::script::{Context, Running};
+use super::script::Running;
 use super::signals::Interruption;
 use crate::actors::generation::draft::Draft;
 use crate::actors::generation::hedge::{Race, Winner};
+use crate::actors::generation::material::Context;
+use crate::actors::generation::speculate::Begun;
 use crate::actors::generation::text::TextHandle;
 use crate::actors::generation::writer::WriteError;
 use crate::domain::event::Event;
@@ -112,22 +114,36 @@ impl Running {
             if draft.is_whole() {
                 break;
             }
-            let request = self.request(draft, context, &text.name);
-            let expense = match self.reserve(draft, &text, &request).await {
-                Ok(expense) => expense,
-                Err(why) => {
-                    reason = why.to_owned();
-                    continue;
-                }
+            let begun = self.begun.take().filter(|begun| begun.by == text.name);
+            let was_begun = match begun {
+                Some(begun) => self.open_begun(begun).await,
+                None => None,
             };
-            self.name_author(draft, &text, &reason).await?;
-            self.settle_choices(draft, &text).await?;
-            let patience = if candidates.is_empty() { LAST_PATIENCE } else { Duration::ZERO };
-            // Whoever speaks first; not the storyteller, who always would.
-            let rival = candidates.front().filter(|_| candidates.len() > 1 && draft.units == 0);
-            let opened = match rival.filter(|_| !draft.text_done) {
-                Some(rival) => self.open_either(draft, context, &text, rival, expense).await,
-                None => self.open(request, &text, patience, expense).await,
+            let ahead = was_begun.is_some();
+            let opened = match was_begun {
+                Some(opened) => opened,
+                None => {
+                    let request = self.request(draft, context, &text.name);
+                    let expense = match self.reserve(draft, &text, &request).await {
+                        Ok(expense) => expense,
+                        Err(why) => {
+                            reason = why.to_owned();
+                            continue;
+                        }
+                    };
+                    self.name_author(draft, &text, &reason).await?;
+                    self.settle_choices(draft, &text).await?;
+                    let last = candidates.is_empty();
+                    let patience = if last { LAST_PATIENCE } else { Duration::ZERO };
+                    // Whoever speaks first; not the storyteller, who always would.
+                    let rival = candidates.front().filter(|_| candidates.len() > 1);
+                    match rival.filter(|_| draft.units == 0 && !draft.text_done) {
+                        Some(rival) => {
+                            self.open_either(draft, context, &text, rival, expense).await
+                        }
+                        None => self.open(request, &text, patience, expense).await,
+                    }
+                }
             };
             let (stream, expense) = match opened {
                 Opened::Stream(stream, expense) => (stream, expense),
@@ -156,7 +172,8 @@ impl Running {
                 _ => None,
             };
             self.settle(expense, said, &before, draft).await;
-            if silent && draft.units > 0 {
+            // How long a vendor needs is not told by who had begun before.
+            if silent && draft.units > 0 && !ahead {
                 let first = metrics::histogram!("whatif_first_text_seconds", "provider" => text.name.clone());
                 first.record(since.elapsed().as_secs_f64());
             }
@@ -237,6 +254,16 @@ impl Running {
         self.log(draft, &[done]).await
     }
 
+    /// Takes over a call that was made before the turn began; `None` if it has come to nothing.
+    async fn open_begun(&self, begun: Begun) -> Option<Opened> {
+        match self.unless_interrupted(begun.opened()).await {
+            Ok(Some(Ok((stream, expense)))) => Some(Opened::Stream(stream, expense)),
+            Ok(Some(Err(why))) => Some(Opened::Refused(why)),
+            Ok(None) => None,
+            Err(told) => Some(Opened::Ended(told)),
+        }
+    }
+
     async fn open(
         &self,
         request: StoryRequest,
@@ -275,14 +302,19 @@ impl Running {
         let request = |text: &TextHandle| self.request(draft, context, &text.name);
         let pay = async || self.try_reserve(draft, rival, &request(rival)).await.ok();
         let raced = self.deps.texts.open_either(text, rival, request, pay);
-        let Race { paid, outcome } = match self.unless_interrupted(raced).await {
+        let Race { paid, loser_refused, outcome } = match self.unless_interrupted(raced).await {
             Ok(race) => race,
             Err(told) => return Opened::Ended(told),
         };
-        // Who has lost was sent the request: its expense is dropped with that.
         match (outcome, paid) {
-            (Ok((Winner::First, stream)), _) => Opened::Stream(stream, expense),
-            (Ok((Winner::Second, stream)), paid) => Opened::Rivals(stream, paid.flatten()),
+            (Ok((Winner::First, stream)), paid) => {
+                self.settle_loser(paid.flatten(), loser_refused).await;
+                Opened::Stream(stream, expense)
+            }
+            (Ok((Winner::Second, stream)), paid) => {
+                self.settle_loser(expense, loser_refused).await;
+                Opened::Rivals(stream, paid.flatten())
+            }
             (Err(why), None) => {
                 self.waive(expense).await;
                 Opened::Refused(why)
@@ -292,6 +324,13 @@ impl Running {
                 self.waive(paid).await;
                 Opened::BothRefused(why)
             }
+        }
+    }
+
+    /// Who has lost was sent the request, and its expense is dropped with that, unless it had refused it.
+    async fn settle_loser(&self, expense: Option<Expense>, refused: bool) {
+        if refused {
+            self.waive(expense).await;
         }
     }
 

@@ -18,6 +18,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tracing::{Instrument, Span};
 
+pub use expense::Expense;
 pub use signals::Signals;
 
 use super::GenerationDeps;
@@ -25,6 +26,7 @@ use super::carry::Carry;
 use super::checkpoint::Checkpoint;
 use super::draft::Draft;
 use super::session::{Current, Refused};
+use super::speculate::Ahead;
 use super::writer::{LogWriter, WriteError};
 use crate::domain::ids::TurnId;
 use crate::domain::scenario::Scenario;
@@ -66,6 +68,8 @@ pub struct TurnArgs {
     pub writer: LogWriter,
     pub checkpoint: Checkpoint,
     pub current: Option<Current>,
+    /// Calls for what the command may be.
+    pub ahead: Option<Ahead>,
     pub work: Work,
     pub signals: Signals,
     /// The turn's place among those running on this replica.

@@ -1,7 +1,8 @@
 //! The hot path: reads a provider's stream, parses it, and logs what is certain, in as few writes as reading pace
 //! allows.
 //!
-//! The first text of a turn is logged at once. After that text gathers for at most the coalescing time (or until it is
+//! The first text of a stream is logged at once: a reader has waited for it, be it for a scene to begin or for the next
+//! provider to go on with one. After that text gathers for at most the coalescing time (or until it is
 //! plenty), so that one write serves several tokens. A stream at reading pace is left alone meanwhile, so that its
 //! tokens wake nobody; a fast one, which has more as soon as something was written, is read on and never held up.
 
@@ -88,6 +89,7 @@ impl Pump<'_> {
         let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
         let mut gathering = Gathering::No;
         let mut written = Instant::now();
+        let at_first = self.draft.units;
         let ended = loop {
             let woken =
                 poll_fn(|context| self.poll(&mut stream, timer.as_mut(), gathering, context));
@@ -101,7 +103,7 @@ impl Pump<'_> {
                 Woken::Chunk(chunk) => reading.take(self.draft, chunk),
             };
             let begins = gathering == Gathering::No && !reading.pending.text.is_empty();
-            if begins && ended.is_none() && self.may_wait(&reading.pending) {
+            if begins && ended.is_none() && self.may_wait(&reading.pending, at_first) {
                 let now = Instant::now();
                 let fast = now - written < BACKLOG;
                 gathering = if fast { Gathering::Reading } else { Gathering::Resting };
@@ -120,7 +122,7 @@ impl Pump<'_> {
             if let Some(ended) = ended {
                 break ended;
             }
-            if gathering == Gathering::Over || !self.may_wait(&reading.pending) {
+            if gathering == Gathering::Over || !self.may_wait(&reading.pending, at_first) {
                 self.log(&mut reading.pending).await?;
                 gathering = Gathering::No;
                 written = Instant::now();
@@ -149,10 +151,10 @@ impl Pump<'_> {
         }
     }
 
-    /// Whether what is pending is worth waiting for more.
-    fn may_wait(&self, pending: &Pending) -> bool {
+    /// Whether what is pending is worth waiting for more; `at_first` is where the stream began.
+    fn may_wait(&self, pending: &Pending, at_first: usize) -> bool {
         !self.coalesce.is_zero()
-            && self.draft.units > 0
+            && self.draft.units > at_first
             && pending.events.is_empty()
             && pending.text.len() < FULL_BYTES
     }

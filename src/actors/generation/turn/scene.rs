@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::script::{Context, Running};
+use super::script::Running;
 use crate::actors::generation::draft::Draft;
+use crate::actors::generation::material::Context;
 use crate::actors::generation::session::Current;
 use crate::actors::generation::writer::WriteError;
 use crate::domain::event::Event;

@@ -6,18 +6,18 @@ use super::expense::Expense;
 use super::{Accepted, Broken, Outcome, Signals, TurnArgs, TurnError, Work};
 use crate::actors::generation::GenerationDeps;
 use crate::actors::generation::carry::Carry;
-use crate::actors::generation::chapters;
 use crate::actors::generation::checkpoint::{Checkpoint, OpenTurn};
 use crate::actors::generation::draft::{Draft, text_deltas};
+use crate::actors::generation::material::Context;
 use crate::actors::generation::session::Current;
+use crate::actors::generation::speculate::Begun;
 use crate::actors::generation::writer::{LogWriter, WriteError};
 use crate::domain::event::Event;
 use crate::domain::ids::{SceneId, TurnId};
-use crate::domain::patch::Object;
 use crate::domain::scenario::{MAX_SCENES, Scenario, Scene, Usage, Via, utf16_len};
 use crate::domain::turn::Command;
 use crate::error::{Code, ServiceError};
-use crate::providers::text::{Brief, Chapter, PastScene, StoryRequest};
+use crate::providers::text::StoryRequest;
 
 /// Who is named as the author of a text that the reader wrote.
 const READER: &str = "reader";
@@ -34,16 +34,10 @@ pub(super) struct Running {
     pub doubtful: bool,
     /// The call that was reserved when the turn was begun, and its provider.
     pub prepaid: Option<(String, Expense)>,
+    /// The first call, if it was begun, and paid for, before the command came.
+    pub begun: Option<Begun>,
     /// What was told of a turn that is left open.
     pub left: Option<Draft>,
-}
-
-/// What came before the scene.
-pub(super) struct Context {
-    pub brief: Arc<Brief>,
-    pub path: Arc<Vec<PastScene>>,
-    pub chapters: Arc<Vec<Chapter>>,
-    pub state: Arc<Object>,
 }
 
 /// Why a command did not become a turn.
@@ -65,8 +59,14 @@ impl From<WriteError> for Refusal {
 }
 
 pub(super) async fn run(args: TurnArgs) -> Result<Outcome, Broken> {
-    let TurnArgs { deps, scenario, writer, checkpoint, current, work, signals, permit, .. } = args;
+    let TurnArgs {
+        deps, scenario, writer, checkpoint, current, ahead, work, signals, permit, ..
+    } = args;
     let (usage, doubtful, prepaid, left) = Default::default();
+    let begun = match (ahead, &work) {
+        (Some(ahead), Work::Begin { command, .. }) => ahead.take(command).await,
+        _ => None,
+    };
     let mut running = Running {
         deps,
         scenario,
@@ -77,6 +77,7 @@ pub(super) async fn run(args: TurnArgs) -> Result<Outcome, Broken> {
         usage,
         doubtful,
         prepaid,
+        begun,
         left,
     };
     let ended = running.work(work).await;
@@ -162,7 +163,7 @@ impl Running {
             Some(_) => (READER.to_owned(), String::new()),
             None => self.first_author(),
         };
-        if written.is_none() {
+        if written.is_none() && self.begun.as_ref().is_none_or(|begun| begun.by != provider) {
             let (provider, model) = (provider.clone(), model.clone());
             let draft = Draft::new(turn, scene, parent, via.clone(), provider, model);
             self.prepay(&draft, &context).await?;
@@ -231,37 +232,7 @@ impl Running {
 
     /// What the providers need to know of the scenes before.
     async fn context(&self, parent: Option<SceneId>) -> Result<Context, ServiceError> {
-        let scenario = &self.scenario;
-        let path = match parent {
-            None => Vec::new(),
-            Some(parent) => self.deps.history.load_path(scenario.id, parent).await?,
-        };
-        if parent.is_some() && path.is_empty() {
-            return Err(ServiceError::scene_not_found());
-        }
-        let state = path.last().map(|scene| scene.state.clone()).unwrap_or_default();
-        let chapters = self.chapters(&path).await;
-        let past = |scene: Scene| PastScene { via: scene.via, text: scene.text };
-        Ok(Context {
-            brief: Arc::new(Brief::of(scenario)),
-            path: Arc::new(path.into_iter().map(past).collect()),
-            chapters: Arc::new(chapters),
-            state: Arc::new(state),
-        })
-    }
-
-    /// What has been summed up of the way here. What is missing is begun to be, for the turns to come; only language
-    /// models need any of it.
-    async fn chapters(&self, path: &[Scene]) -> Vec<Chapter> {
-        let wanted = self.scenario.provider.as_deref();
-        if self.deps.texts.candidates(wanted).first().is_none_or(|text| text.meter.is_none()) {
-            return Vec::new();
-        }
-        let found = self.deps.chapters.find(self.scenario.id, path).await;
-        if let Some(last) = path.last() {
-            chapters::make_missing(&self.deps, &self.scenario, last.turn, path, &found);
-        }
-        found
+        self.deps.context(&self.scenario, parent).await
     }
 
     /// Provider and model that will be asked first.
@@ -274,38 +245,12 @@ impl Running {
     }
 
     pub(super) fn model_of(&self, provider: &str, default: &str) -> String {
-        self.model_for(provider).unwrap_or_else(|| default.to_owned())
-    }
-
-    /// The scenario's own model, where it is this provider's.
-    pub(super) fn model_for(&self, provider: &str) -> Option<String> {
-        let wanted = self.scenario.provider.as_deref();
-        let first = self.deps.texts.iter().next().map(|text| text.name.as_str());
-        (wanted.or(first) == Some(provider)).then(|| self.scenario.model.clone()).flatten()
+        self.deps.model_for(&self.scenario, provider).unwrap_or_else(|| default.to_owned())
     }
 
     /// Everything that a provider may use to go on with the draft.
     pub(super) fn request(&self, draft: &Draft, context: &Context, provider: &str) -> StoryRequest {
-        let via = match &draft.via {
-            Via::Retry { choice: Some(choice), text, .. } => {
-                Via::Choose { choice: choice.clone(), text: text.clone().unwrap_or_default() }
-            }
-            Via::Retry { choice: None, text: Some(text), .. } => Via::Say { text: text.clone() },
-            Via::Retry { .. } => Via::Prompt,
-            via => via.clone(),
-        };
-        let told_anew = matches!(draft.via, Via::Retry { .. });
-        StoryRequest {
-            brief: Arc::clone(&context.brief),
-            path: Arc::clone(&context.path),
-            chapters: Arc::clone(&context.chapters),
-            state: Arc::clone(&context.state),
-            via,
-            variation: if told_anew { draft.scene.0 } else { 0 },
-            shown: draft.text.clone(),
-            prose_done: draft.text_done,
-            model: self.model_for(provider),
-        }
+        self.deps.request(&self.scenario, draft, context, provider)
     }
 
     /// Takes the open turn up where the log ends, or ends it there with the error it failed with.
