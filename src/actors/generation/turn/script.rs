@@ -163,7 +163,7 @@ impl Running {
             Some(_) => (READER.to_owned(), String::new()),
             None => self.first_author(),
         };
-        if written.is_none() && !self.begun.as_ref().is_some_and(|begun| begun.by == provider) {
+        if written.is_none() && self.begun.as_ref().is_none_or(|begun| begun.by != provider) {
             let (provider, model) = (provider.clone(), model.clone());
             let draft = Draft::new(turn, scene, parent, via.clone(), provider, model);
             self.prepay(&draft, &context).await?;
