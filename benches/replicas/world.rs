@@ -106,7 +106,7 @@ impl World {
         let mut env = self.env.clone();
         env.push(format!("WHATIF__REDIS__PREFIX={prefix}"));
         let whatif = self.common.whatif.clone();
-        let args = relay::Args { whatif, env, users, bare_nodelay: false, budget: false };
+        let args = relay::Args { whatif, env, budget: false, users, bare_nodelay: false };
         // The log is in Redis: how durable an embedded one would be says nothing.
         let variant =
             Variant::Whatif { durability: "memory".into(), coalesce: self.coalesce.clone() };
