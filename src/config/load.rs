@@ -77,7 +77,8 @@ impl Outcome {
              users          {users}\n\
              scenarios      {scenarios}\n\
              event log      {log}\n\
-             text           {text}\n\n{config:#?}",
+             text           {text}\n\
+             moderation     {moderation}\n\n{config:#?}",
             users = users(config),
             log = match config.redis.servers() {
                 Ok(Some(servers)) => servers.to_string(),
@@ -85,6 +86,7 @@ impl Outcome {
             },
             scenarios = config.dynamodb.describe(&config.data_dir),
             text = config.providers.describe(),
+            moderation = config.moderation.describe(),
         )
     }
 }
@@ -145,6 +147,7 @@ pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Outco
         .with_list_parse_key("server.origins")
         .with_list_parse_key("server.trusted_proxies")
         .with_list_parse_key("providers.text")
+        .with_list_parse_key("moderation.words")
         .source(Some(ours));
     let conventional = conventional.build().map_err(|error| ConfigError::Value {
         origin: "the environment".into(),
@@ -372,6 +375,8 @@ mod tests {
             ("bad pool", "", &[("DATABASE_POOL_SIZE", "many")], "database.pool_size"),
             ("bad timeout", "", &[("DATABASE_TIMEOUT", "soon")], "DATABASE_TIMEOUT"),
             ("provider", "", &[("WHATIF__PROVIDERS__TEXT", "oracle")], "`oracle`"),
+            ("moderation", "[moderation]\nprovider = \"wordlist\"\n", &[], "moderation.words_file"),
+            ("window", "[moderation]\nwindow_chars = 1\n", &[], "moderation.window_chars"),
             ("provider key", "", &[("WHATIF__PROVIDERS__GEMINI__MODLE", "m")], "modle"),
         ];
         for (name, toml, vars, expected) in cases {

@@ -11,4 +11,5 @@ pub mod scenario;
 pub mod turn;
 pub mod turn_format;
 pub mod user;
+pub mod windows;
 pub mod wish;
