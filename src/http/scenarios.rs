@@ -226,6 +226,12 @@ async fn patch(
     let change = ScenarioChange { title: body.title, tags: body.tags, favorite: body.favorite };
     let change = check_change(change)?;
     let scenario = state.history.find_owned(scenario_id(&id)?, caller.user).await?;
+    let tags = change.tags.as_ref().map(|tags| tags.join("\n"));
+    for (field, text) in [("title", change.title.as_ref()), ("tags", tags.as_ref())] {
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            state.moderation.check_input(field, text).await?;
+        }
+    }
     let changed = state.history.update(scenario.id, change).await?;
     let changed = changed.ok_or_else(ServiceError::scenario_not_found)?;
     Ok(axum::Json(changed.into()))

@@ -149,6 +149,10 @@ impl TextProvider for StorytellerProvider {
         MODEL
     }
 
+    fn is_trusted(&self) -> bool {
+        true
+    }
+
     async fn open(&self, request: StoryRequest) -> Result<TextStream, ProviderError> {
         Ok(Box::pin(stream::unfold(Recital::new(&scene(&request), self.word), Recital::next)))
     }
