@@ -104,7 +104,7 @@ struct SceneList {
     responses(
         (status = 201, body = Created), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 402, body = ErrorBody, description = "`budget_exhausted`"), (status = 409, body = ErrorBody),
-        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 422, body = ErrorBody), (status = 503, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 422, body = ErrorBody, description = "`invalid_request`, `content_blocked`"), (status = 503, body = ErrorBody),
     )
 )]
 async fn create(
@@ -214,7 +214,7 @@ async fn tree(
     params(("id" = String, Path, format = "uuid")), request_body = PatchBody,
     responses(
         (status = 200, body = ScenarioView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
-        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 422, body = ErrorBody), (status = 503, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 422, body = ErrorBody, description = "`invalid_request`, `content_blocked`"), (status = 503, body = ErrorBody),
     )
 )]
 async fn patch(
