@@ -14,6 +14,7 @@ pub mod generation;
 pub mod history;
 pub mod housekeeping;
 pub mod limits;
+pub mod moderation;
 pub mod pool;
 mod seal;
 pub mod status;

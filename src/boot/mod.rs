@@ -4,6 +4,7 @@
 mod chores;
 mod dependencies;
 mod listen;
+mod moderation;
 mod providers;
 mod stores;
 
@@ -98,11 +99,13 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
     let scenarios = Arc::new(stores.dynamo.scenarios());
     let (history, history_row, history_status) =
         history::build(scenarios, clock.clone(), circuit.clone());
+    let moderation = moderation::moderation(&config, &circuit)?;
     let (generation, generation_rows, generation_status) = generation::build(generation::Parts {
         log: stores.log.store(),
         bus: stores.bus.clone(),
         history: history.clone(),
         texts: providers::text_providers(&config, &circuit),
+        moderation: moderation.clone(),
         budget: budget::Parts {
             store: stores.accounts.budget(),
             config: config.budget.clone(),
@@ -148,6 +151,7 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
         gateway: gateway.clone(),
         limits,
         cache,
+        moderation,
         metrics: MetricsPage::new(|| recorder.render()),
         clock,
         config: Arc::clone(&config),

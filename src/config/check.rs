@@ -56,6 +56,9 @@ pub(super) fn rules(config: &Config) -> Result<(), ConfigError> {
         return broken("circuits.failure_ratio", "must be above 0 and at most 1");
     }
     config.providers.check()?;
+    if let Some((key, message)) = config.moderation.broken() {
+        return broken(key, message);
+    }
     if let Err(error) = config.redis.servers() {
         return broken("redis.url", &error.to_string());
     }

@@ -77,7 +77,8 @@ impl Outcome {
              users          {users}\n\
              scenarios      {scenarios}\n\
              event log      {log}\n\
-             text           {text}\n\n{config:#?}",
+             text           {text}\n\
+             moderation     {moderation}\n\n{config:#?}",
             users = users(config),
             log = match config.redis.servers() {
                 Ok(Some(servers)) => servers.to_string(),
@@ -85,6 +86,7 @@ impl Outcome {
             },
             scenarios = config.dynamodb.describe(&config.data_dir),
             text = config.providers.describe(),
+            moderation = config.moderation.describe(),
         )
     }
 }
@@ -144,7 +146,8 @@ pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Outco
         .list_separator(",")
         .with_list_parse_key("server.origins")
         .with_list_parse_key("server.trusted_proxies")
-        .with_list_parse_key("providers.text");
+        .with_list_parse_key("providers.text")
+        .with_list_parse_key("moderation.words");
     for name in ours.keys().filter(|name| name.ends_with("__MODELS")) {
         let key = name.trim_start_matches("WHATIF__").replace("__", ".").to_lowercase();
         environment = environment.with_list_parse_key(&key);
@@ -377,6 +380,8 @@ mod tests {
             ("bad pool", "", &[("DATABASE_POOL_SIZE", "many")], "database.pool_size"),
             ("bad timeout", "", &[("DATABASE_TIMEOUT", "soon")], "DATABASE_TIMEOUT"),
             ("provider", "", &[("WHATIF__PROVIDERS__TEXT", "oracle")], "`oracle`"),
+            ("moderation", "[moderation]\nprovider = \"wordlist\"\n", &[], "moderation.words_file"),
+            ("window", "[moderation]\nwindow_chars = 1\n", &[], "moderation.window_chars"),
             ("provider key", "", &[("WHATIF__PROVIDERS__GEMINI__MODLE", "m")], "modle"),
         ];
         for (name, toml, vars, expected) in cases {

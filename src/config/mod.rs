@@ -10,6 +10,7 @@ pub mod database;
 mod dynamodb;
 mod limits;
 mod load;
+mod moderation;
 mod providers;
 mod redis;
 mod shared;
@@ -26,6 +27,7 @@ pub use database::Database;
 pub use dynamodb::{DynamoDb, DynamoEngine};
 pub use limits::{InvalidNetwork, Limits, Network};
 pub use load::{ConfigError, Outcome, load};
+pub use moderation::{Moderation, Moderator, OnFailure};
 pub use providers::{Continuation, Hedge, Kind, Providers, Storyteller, Vendor};
 pub use redis::{InvalidUrl, Redis, Servers};
 pub use shared::{Cache, Logins};
@@ -59,6 +61,7 @@ pub struct Config {
     pub circuits: Circuits,
     pub providers: Providers,
     pub budget: Budget,
+    pub moderation: Moderation,
 }
 
 impl Default for Config {
@@ -82,6 +85,7 @@ impl Default for Config {
             circuits: Circuits::default(),
             providers: Providers::default(),
             budget: Budget::default(),
+            moderation: Moderation::default(),
         }
     }
 }

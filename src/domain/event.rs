@@ -42,6 +42,9 @@ pub enum Event {
     TurnFailover { turn: TurnId, from: String, to: String, off: usize, reason: String },
     #[serde(rename = "turn.done")]
     TurnDone { turn: TurnId, scene: SceneId, finish: Finish, usage: Usage, hash: String },
+    /// What was shown of the turn is to be hidden; it ends as failed and leaves no scene.
+    #[serde(rename = "turn.retracted")]
+    TurnRetracted { turn: TurnId, scene: SceneId, reason: String },
     #[serde(rename = "turn.failed")]
     TurnFailed { turn: TurnId, error: String, message: String, retryable: bool },
 }
@@ -58,6 +61,7 @@ impl Event {
             Event::StatePatch { .. } => "state.patch",
             Event::TurnFailover { .. } => "turn.failover",
             Event::TurnDone { .. } => "turn.done",
+            Event::TurnRetracted { .. } => "turn.retracted",
             Event::TurnFailed { .. } => "turn.failed",
         }
     }

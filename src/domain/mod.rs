@@ -12,5 +12,6 @@ pub mod scenario;
 pub mod turn;
 pub mod turn_format;
 pub mod user;
+pub mod windows;
 pub mod wish;
 pub mod world_state;

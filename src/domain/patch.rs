@@ -28,6 +28,27 @@ pub fn merge(target: &mut Object, patch: &Object) {
     }
 }
 
+/// All words in it, keys included, a line each.
+pub fn texts(patch: &Object) -> String {
+    fn add(words: &mut Vec<String>, value: &Value) {
+        match value {
+            Value::String(text) => words.push(text.clone()),
+            Value::Array(items) => items.iter().for_each(|item| add(words, item)),
+            Value::Object(inner) => inner.iter().for_each(|(key, value)| {
+                words.push(key.replace('_', " "));
+                add(words, value);
+            }),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    let mut words = Vec::new();
+    for (key, value) in patch {
+        words.push(key.replace('_', " "));
+        add(&mut words, value);
+    }
+    words.join("\n")
+}
+
 /// The smallest patch that leads from `before` to `after`.
 ///
 /// RFC 7386 cannot write a `null` value, so `after` must hold none (the world state never does).

@@ -32,6 +32,17 @@ pub enum Command {
 }
 
 impl Command {
+    /// The reader's own words, if there are any.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Command::Say { text, .. } | Command::Edit { text, .. } => Some(text.trim()),
+            Command::Begin
+            | Command::Choose { .. }
+            | Command::Retry { .. }
+            | Command::Jump { .. } => None,
+        }
+    }
+
     /// # Errors
     /// What is wrong with the reader's text.
     pub fn check(&self) -> Result<(), String> {

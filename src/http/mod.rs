@@ -43,6 +43,7 @@ use crate::actors::gateway::GatewayHandle;
 use crate::actors::generation::GenerationHandle;
 use crate::actors::history::HistoryHandle;
 use crate::actors::limits::LimitsHandle;
+use crate::actors::moderation::ModerationHandle;
 use crate::actors::user::UserHandle;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -62,6 +63,7 @@ pub struct Services {
     pub answers: AnswersHandle,
     pub gateway: GatewayHandle,
     pub limits: LimitsHandle,
+    pub moderation: ModerationHandle,
     pub cache: CacheHandle,
     pub metrics: MetricsPage,
     pub clock: Clock,

@@ -104,7 +104,7 @@ struct SceneList {
     responses(
         (status = 201, body = Created), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 402, body = ErrorBody, description = "`budget_exhausted`"), (status = 409, body = ErrorBody),
-        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 422, body = ErrorBody), (status = 503, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 422, body = ErrorBody, description = "`invalid_request`, `content_blocked`"), (status = 503, body = ErrorBody),
     )
 )]
 async fn create(
@@ -214,7 +214,7 @@ async fn tree(
     params(("id" = String, Path, format = "uuid")), request_body = PatchBody,
     responses(
         (status = 200, body = ScenarioView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
-        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 422, body = ErrorBody), (status = 503, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 422, body = ErrorBody, description = "`invalid_request`, `content_blocked`"), (status = 503, body = ErrorBody),
     )
 )]
 async fn patch(
@@ -226,6 +226,12 @@ async fn patch(
     let change = ScenarioChange { title: body.title, tags: body.tags, favorite: body.favorite };
     let change = check_change(change)?;
     let scenario = state.history.find_owned(scenario_id(&id)?, caller.user).await?;
+    let tags = change.tags.as_ref().map(|tags| tags.join("\n"));
+    for (field, text) in [("title", change.title.as_ref()), ("tags", tags.as_ref())] {
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            state.moderation.check_input(field, text).await?;
+        }
+    }
     let changed = state.history.update(scenario.id, change).await?;
     let changed = changed.ok_or_else(ServiceError::scenario_not_found)?;
     Ok(axum::Json(changed.into()))

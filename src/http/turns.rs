@@ -71,7 +71,7 @@ struct Accepted {
         (status = 202, body = Accepted), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
         (status = 409, body = ErrorBody, description = "`stale_scene`, `turn_in_progress`, `idempotency_conflict`"),
         (status = 402, body = ErrorBody, description = "`budget_exhausted`"),
-        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 422, body = ErrorBody), (status = 503, body = ErrorBody), (status = 504, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 422, body = ErrorBody, description = "`invalid_request`, `content_blocked`"), (status = 503, body = ErrorBody), (status = 504, body = ErrorBody),
     )
 )]
 async fn start(

@@ -35,6 +35,8 @@ pub enum Output {
     Failed {
         message: String,
     },
+    /// What was shown of the scene is taken back; it fails.
+    Retracted,
     /// What was shown of the scene is not what the server kept; its text follows from the start.
     Rewritten,
     /// What was shown of the scene was not kept by the server.
@@ -207,6 +209,11 @@ impl Reader {
             }
             Event::TurnDone { turn, scene, finish } if turn == open.turn => {
                 self.close(scene, finish, out);
+            }
+            Event::TurnRetracted { turn } if turn == open.turn => {
+                open.scene.text.clear();
+                open.scene.choices.clear();
+                out.push(Output::Retracted);
             }
             Event::TurnFailed { turn, message } if turn == open.turn => {
                 let (scene, kept) = (open.scene.id.clone(), !open.scene.text.is_empty());

@@ -255,3 +255,18 @@ fn a_turn_that_fails_keeps_its_text_as_a_scene_whenever_there_is_any() {
         assert_eq!(reader.current().map(|scene| scene.id.as_str()), current);
     }
 }
+
+#[test]
+fn a_turn_that_is_retracted_leaves_nothing() {
+    let frames = two_turns();
+    let (mut reader, mut out) = (Reader::from_start(Some("e1".into())), Vec::new());
+    for frame in &frames[..2] {
+        reader.apply(frame.clone(), &mut out);
+    }
+    reader.apply(frame(3, Event::TurnRetracted { turn: "t0".into() }), &mut out);
+    assert_eq!(out.last(), Some(&Output::Retracted));
+    let failed = Event::TurnFailed { turn: "t0".into(), message: "not allowed".into() };
+    reader.apply(frame(4, failed), &mut out);
+    assert_eq!((reader.open_turn(), reader.current()), (None, None));
+    assert!(reader.is_stillborn(), "it can be told again");
+}

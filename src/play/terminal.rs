@@ -165,6 +165,10 @@ impl<'a> Screen<'a> {
             Output::Failover { from, to } => {
                 self.remark(&format!("{from} fell silent, {to} goes on…"))
             }
+            Output::Retracted => {
+                self.break_line()?;
+                self.aside("(what stands above was taken back: it should not have been told)")
+            }
             Output::Rewritten => {
                 self.break_line()?;
                 self.aside(

@@ -97,6 +97,8 @@ pub enum Event {
         #[serde(default)]
         finish: String,
     },
+    #[serde(rename = "turn.retracted")]
+    TurnRetracted { turn: String },
     #[serde(rename = "turn.failed")]
     TurnFailed {
         turn: String,

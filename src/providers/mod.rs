@@ -7,6 +7,7 @@ mod anthropic;
 mod bedrock;
 pub mod budget;
 mod gemini;
+pub mod moderation;
 mod ollama;
 mod openai;
 pub mod prompt;

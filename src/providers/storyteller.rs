@@ -154,6 +154,10 @@ impl TextProvider for StorytellerProvider {
         true
     }
 
+    fn is_trusted(&self) -> bool {
+        true
+    }
+
     async fn open(&self, request: StoryRequest) -> Result<TextStream, ProviderError> {
         Ok(Box::pin(stream::unfold(Recital::new(&scene(&request), self.word), Recital::next)))
     }

@@ -175,6 +175,10 @@ pub enum ProviderErrorKind {
     Timeout(Deadline),
     /// The vendor answered something that its protocol does not have, or broke off.
     Protocol,
+    /// Moderation here does not let its text through.
+    ContentBlocked,
+    /// Moderation here cannot tell, and what nobody checked is not shown.
+    Unchecked,
 }
 
 impl ProviderErrorKind {
@@ -189,12 +193,20 @@ impl ProviderErrorKind {
             ProviderErrorKind::Network => "network",
             ProviderErrorKind::Timeout(_) => "timeout",
             ProviderErrorKind::Protocol => "protocol",
+            ProviderErrorKind::ContentBlocked => "content_blocked",
+            ProviderErrorKind::Unchecked => "moderation_unavailable",
         }
     }
 
     /// Whether this speaks against the provider (counts for its circuit) rather than against the request.
     pub const fn is_dependency_failure(&self) -> bool {
-        !matches!(self, ProviderErrorKind::BadRequest | ProviderErrorKind::ContentFilter)
+        !matches!(
+            self,
+            ProviderErrorKind::BadRequest
+                | ProviderErrorKind::ContentFilter
+                | ProviderErrorKind::ContentBlocked
+                | ProviderErrorKind::Unchecked
+        )
     }
 }
 
@@ -231,6 +243,11 @@ pub trait TextProvider: Send + Sync + 'static {
 
     /// Whether a stream that goes on after `shown` text never repeats any of it, so that nothing need be trimmed.
     fn continues_exactly(&self) -> bool {
+        false
+    }
+
+    /// Whether all it writes was read by people before: then moderation lets it pass.
+    fn is_trusted(&self) -> bool {
         false
     }
 

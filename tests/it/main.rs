@@ -12,6 +12,7 @@ mod limits;
 mod log_model;
 mod log_store;
 mod logins;
+mod moderation;
 mod openai;
 mod play;
 mod postgres;

@@ -89,7 +89,10 @@ impl Draft {
             Event::TurnFailover { to, off, .. } => {
                 self.authors.push(Author { provider: to.clone(), model: String::new(), off: *off });
             }
-            Event::TurnStarted { .. } | Event::TurnDone { .. } | Event::TurnFailed { .. } => {}
+            Event::TurnStarted { .. }
+            | Event::TurnDone { .. }
+            | Event::TurnRetracted { .. }
+            | Event::TurnFailed { .. } => {}
         }
     }
 

@@ -38,6 +38,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::budget::{self, BudgetHandle, UserUsage};
 use super::cache::CacheHandle;
 use super::history::HistoryHandle;
+use super::moderation::ModerationHandle;
 use super::status::ServiceStatus;
 use super::supervisor::ChildSpec;
 use crate::clock::Clock;
@@ -76,6 +77,7 @@ pub struct GenerationDeps {
     pub texts: TextProviders,
     pub budget: BudgetHandle,
     chapters: Arc<Chapters>,
+    pub moderation: ModerationHandle,
     pub clock: Clock,
     pub config: config::Sessions,
     /// How long events of finished turns stay replayable.
@@ -99,6 +101,7 @@ pub struct Parts {
     pub texts: TextProviders,
     pub budget: budget::Parts,
     pub cache: CacheHandle,
+    pub moderation: ModerationHandle,
     pub clock: Clock,
     pub config: config::Sessions,
     pub retention: Duration,
@@ -116,8 +119,19 @@ pub struct GenerationHandle {
 /// The generation service's row, the rows of the session shards, of the lease keeper and of the listener to other
 /// replicas, and the way to them.
 pub fn build(parts: Parts) -> (GenerationHandle, Vec<ChildSpec>, Arc<ServiceStatus>) {
-    let Parts { log, bus, history, texts, budget, cache, clock, config, retention, replica } =
-        parts;
+    let Parts {
+        log,
+        bus,
+        history,
+        texts,
+        budget,
+        cache,
+        moderation,
+        clock,
+        config,
+        retention,
+        replica,
+    } = parts;
     let (budget, budget_row, budget_view) = budget::build(budget, clock.clone());
     let shards = Shards::new(config.shards);
     let peers = bus.map(|bus| Arc::new(Peers::new(bus, replica.clone())));
@@ -128,6 +142,7 @@ pub fn build(parts: Parts) -> (GenerationHandle, Vec<ChildSpec>, Arc<ServiceStat
         texts,
         budget,
         chapters: Arc::new(Chapters::new(cache)),
+        moderation,
         clock,
         retention,
         replica,
@@ -138,10 +153,12 @@ pub fn build(parts: Parts) -> (GenerationHandle, Vec<ChildSpec>, Arc<ServiceStat
         sessions: Arc::default(),
         config,
     });
-    let pools = deps.texts.iter().map(TextHandle::view).chain([budget_view]).collect();
+    let pools = deps.texts.iter().map(TextHandle::view).chain([budget_view]);
+    let pools = pools.chain(deps.moderation.view()).collect();
     let status = ServiceStatus::new("generation", pools);
     let mut children = deps.texts.children();
     children.push(budget_row);
+    children.extend(deps.moderation.child());
     let service = ChildSpec::supervisor("generation", children).status(Arc::clone(&status));
     let keeper = lease::child(KeeperArgs {
         log: Arc::clone(&deps.log),
@@ -194,10 +211,12 @@ impl GenerationHandle {
     /// Stores a new scenario and begins its first turn. Again with the same id and owner is the same scenario.
     ///
     /// # Errors
-    /// `service_unavailable` before anything is stored when no turn can be taken on; `conflict` if the id is taken.
+    /// `service_unavailable` before anything is stored when no turn can be taken on; `content_blocked` for the reader's words;
+    /// `conflict` if the id is taken.
     pub async fn create(&self, scenario: Scenario, turn: TurnId) -> Result<TurnId, ServiceError> {
         let permit = self.admit()?;
         let (id, owner) = (scenario.id, scenario.owner);
+        self.check_words(&scenario).await?;
         // Before there is a scenario that nobody can tell.
         self.deps.check_budget(&scenario).await?;
         match self.deps.history.create(scenario).await {
@@ -214,11 +233,26 @@ impl GenerationHandle {
         self.submit(id, Request { command: Command::Begin, key, turn }, permit).await
     }
 
+    /// Whether a new scenario's words may be taken in. What was begun with them before stays begun.
+    async fn check_words(&self, scenario: &Scenario) -> Result<(), ServiceError> {
+        let Scenario { id, owner, prompt, genre, tone, .. } = scenario;
+        let words = [("prompt", Some(prompt)), ("genre", genre.as_ref()), ("tone", tone.as_ref())];
+        for (field, text) in words {
+            let Some(text) = text.filter(|text| !text.is_empty()) else { continue };
+            let Err(error) = self.deps.moderation.check_input(field, text).await else { continue };
+            let known = self.deps.history.find(*id).await?;
+            if known.is_none_or(|known| known.owner != *owner) {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// Has the reader's command start a turn; answers once its first event is in the log.
     ///
     /// # Errors
     /// `scenario_not_found`, `scene_not_found`, `stale_scene`, `turn_in_progress`, `idempotency_conflict`,
-    /// `invalid_request`; `service_unavailable` when the replica is full, drains or its stores are away.
+    /// `invalid_request`, `content_blocked`; `service_unavailable` when the replica is full, drains or its stores are away.
     pub async fn command(
         &self,
         user: UserId,

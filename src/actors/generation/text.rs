@@ -51,6 +51,8 @@ pub struct TextHandle {
     pub price: Price,
     /// Its continuation never repeats what was shown.
     pub exact: bool,
+    /// Moderation lets it pass.
+    pub trusted: bool,
     /// Present if its calls cost something.
     pub meter: Option<Meter>,
     ahead: Arc<Semaphore>,
@@ -124,7 +126,7 @@ impl TextHandle {
         let TextSpec { provider, concurrency, open_deadline } = spec;
         let (name, model) = (provider.name().to_owned(), provider.model().to_owned());
         let (models, price) = (provider.models().into(), provider.price());
-        let exact = provider.continues_exactly();
+        let (exact, trusted) = (provider.continues_exactly(), provider.is_trusted());
         let meter = provider.max_output_tokens().map(|max_output| Meter { price, max_output });
         let spec = PoolSpec {
             name: pool_name(&name),
@@ -140,6 +142,7 @@ impl TextHandle {
             models,
             price,
             exact,
+            trusted,
             meter,
             ahead: Arc::new(Semaphore::new(concurrency / AHEAD_SHARE)),
             pool: PoolHandle::new(spec, OpenWork { provider }),

@@ -38,23 +38,23 @@ impl From<ProviderError> for Failure {
 /// Turns failures into [`ProviderError`]s whose messages never hold a secret. There is one for all vendors: their words differ
 /// little, and servers that pass on other vendors' models pass on their errors, too.
 #[derive(Clone)]
-pub(super) struct Classify {
+pub(in crate::providers) struct Classify {
     secrets: Arc<[Box<str>]>,
 }
 
 impl Classify {
-    pub(super) fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(in crate::providers) fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
         let secrets = secrets.into_iter().map(str::trim).filter(|secret| !secret.is_empty());
         Self { secrets: secrets.map(Box::from).collect() }
     }
 
     /// Something that the protocol does not have.
-    pub(super) fn protocol(&self, what: &str, detail: &impl ToString) -> Failure {
+    pub(in crate::providers) fn protocol(&self, what: &str, detail: &impl ToString) -> Failure {
         self.error(ProviderErrorKind::Protocol, what, &detail.to_string()).into()
     }
 
     /// A failure below HTTP.
-    pub(super) fn transport(&self, error: &reqwest::Error) -> ProviderError {
+    pub(in crate::providers) fn transport(&self, error: &reqwest::Error) -> ProviderError {
         let mut garbage = error.is_redirect();
         // The error's own text quotes the URL, which may carry credentials; its causes do not.
         let mut causes = String::new();
@@ -79,7 +79,12 @@ impl Classify {
     }
 
     /// An answer with an error status.
-    pub(super) fn status(&self, status: u16, headers: &HeaderMap, body: &str) -> Failure {
+    pub(in crate::providers) fn status(
+        &self,
+        status: u16,
+        headers: &HeaderMap,
+        body: &str,
+    ) -> Failure {
         let mut words = Words::parse(body);
         // Bedrock names the error here.
         let named = headers.get("x-amzn-errortype").and_then(|name| name.to_str().ok());

@@ -154,6 +154,7 @@ async fn every_described_answer_is_given_for_real_and_no_other() {
     limited(&contract).await;
     unpaid(&contract).await;
     overdue(&contract).await;
+    blocked(&contract).await;
     unavailable(&app, &contract, &reader, &id).await;
     assert_eq!(contract.unseen(), BTreeSet::new(), "described, but never called");
     app.stop().await;
@@ -369,6 +370,32 @@ async fn unpaid(contract: &Contract) {
     let say = json!({ "kind": "say", "scene": "n1", "text": "go on ".repeat(300).trim() });
     let answer = app.call(&reader, Method::POST, &path, Some(&say)).await;
     contract.expect("post", "/scenarios/{id}/turns", 402, &answer);
+    app.stop().await;
+}
+
+/// Words that are not allowed: as described, under a code of its own.
+async fn blocked(contract: &Contract) {
+    let mut app = App::start_with(|config| {
+        config.moderation.provider = whatif::config::Moderator::Wordlist;
+        config.moderation.words = vec!["moloch".into()];
+    })
+    .await;
+    let reader = app.reader().await;
+    let (id, _) = app.told(&reader).await;
+    for (method, path, body) in [
+        (Method::POST, "/scenarios", json!({ "prompt": "What if Moloch came?" })),
+        (Method::PATCH, "/scenarios/{id}", json!({ "title": "Moloch" })),
+        (
+            Method::POST,
+            "/scenarios/{id}/turns",
+            json!({ "kind": "say", "scene": "n1", "text": "Moloch!" }),
+        ),
+    ] {
+        let answer =
+            app.call(&reader, method.clone(), &path.replace("{id}", &id), Some(&body)).await;
+        contract.expect(&method.as_str().to_lowercase(), path, 422, &answer);
+        answer.is_error(422, "content_blocked");
+    }
     app.stop().await;
 }
 

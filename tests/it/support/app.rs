@@ -78,6 +78,12 @@ impl App {
         self.replica = Some(replica);
     }
 
+    /// As [`App::restart`], with changes to the configuration.
+    pub async fn restart_with(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+        self.restart().await;
+    }
+
     pub async fn stop(&mut self) {
         if let Some(replica) = self.replica.take() {
             replica.shut_down().await;

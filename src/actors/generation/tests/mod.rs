@@ -11,6 +11,7 @@ mod happy;
 mod hedging;
 mod idle;
 mod memory;
+mod moderation;
 mod patches;
 mod replicas;
 mod restarts;
@@ -58,6 +59,8 @@ struct World {
     script: Arc<Script>,
     /// A second vendor, and the share of scenes it may be asked for as well.
     rival: Option<(Arc<hedging::Rival>, f64)>,
+    /// Who judges what is told, and what if it cannot.
+    censor: Option<(Arc<moderation::Censor>, config::OnFailure)>,
     clock: Clock,
 }
 
@@ -91,6 +94,7 @@ impl World {
             budget: config::Budget::default(),
             script: Arc::default(),
             rival: None,
+            censor: None,
             clock: Clock::starting_at(NOW),
         }
     }
@@ -144,6 +148,7 @@ impl World {
                 circuit: policy(),
             },
             cache: self.cache.clone(),
+            moderation: moderation::handle(self.censor.as_ref()),
             clock,
             config,
             retention: Duration::from_secs(3600),
@@ -326,6 +331,7 @@ fn turn_of(event: &Event) -> TurnId {
         | Event::StatePatch { turn, .. }
         | Event::TurnFailover { turn, .. }
         | Event::TurnDone { turn, .. }
+        | Event::TurnRetracted { turn, .. }
         | Event::TurnFailed { turn, .. } => *turn,
     }
 }
@@ -379,7 +385,7 @@ fn check(events: &[Event]) {
                 // A scene that failed may be jumped to; no turn ends so.
                 assert!(*finish != Finish::Failed || draft.via == Via::Jump);
             }
-            Event::TurnFailed { .. } => {}
+            Event::TurnRetracted { .. } | Event::TurnFailed { .. } => {}
         }
         draft.apply(event);
         if is_last(event) {

@@ -159,7 +159,7 @@ impl Running {
             shown: before.to_owned(),
             ..self.request(draft, context, &author.provider)
         };
-        let written = Written { text_bytes: before.len(), choices: 0 };
+        let written = Written { text_bytes: before.len(), choices: 0, tokens: 0 };
         let usage = Usage {
             input_tokens: prompt::estimate_tokens(&request),
             output_tokens: written.tokens_since(draft),
@@ -175,11 +175,18 @@ impl Running {
 pub(super) struct Written {
     text_bytes: usize,
     choices: usize,
+    /// What the call has written at least, though not all of it was shown.
+    tokens: u64,
 }
 
 impl Written {
     pub fn by(draft: &Draft) -> Self {
-        Self { text_bytes: draft.text.len(), choices: draft.choices.len() }
+        Self { text_bytes: draft.text.len(), choices: draft.choices.len(), tokens: 0 }
+    }
+
+    /// Moderation knows how many tokens the call has written; readers have not seen them all.
+    pub fn held_back(&mut self, tokens: u64) {
+        self.tokens = tokens;
     }
 
     /// About how many tokens were written since.
@@ -189,8 +196,9 @@ impl Written {
             estimate_tokens(&choice.label) + choice.hint.as_deref().map_or(0, estimate_tokens)
         });
         let patch = draft.patch.as_ref().and_then(|patch| serde_json::to_string(patch).ok());
-        estimate_tokens(text)
+        let shown = estimate_tokens(text)
             + choices.sum::<u64>()
-            + patch.map_or(0, |patch| estimate_tokens(&patch))
+            + patch.map_or(0, |patch| estimate_tokens(&patch));
+        shown.max(self.tokens)
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -114,6 +115,10 @@ impl Running {
             if draft.is_whole() {
                 break;
             }
+            if !text.trusted && self.deps.moderation.is_shut() {
+                reason = ProviderErrorKind::Unchecked.as_str().to_owned();
+                continue;
+            }
             let begun = self.begun.take().filter(|begun| begun.by == text.name);
             let was_begun = match begun {
                 Some(begun) => self.open_begun(begun).await,
@@ -165,8 +170,8 @@ impl Running {
                 Opened::Ended(told) => return Ok(told),
             };
             let (fresh, silent) = (draft.text_done, draft.units == 0);
-            let before = Written::by(draft);
-            let ended = self.pump(draft, context, &text, stream).await?;
+            let mut before = Written::by(draft);
+            let ended = self.pump(draft, context, &text, stream, &mut before).await?;
             let said = match &ended {
                 Ended::Over { usage, .. } => Some(*usage),
                 _ => None,
@@ -207,6 +212,10 @@ impl Running {
                 Ended::Failed(error) => {
                     tracing::warn!(scenario = %self.scenario.id, provider = text.name, %error, off = draft.units, "stream broke off");
                     reason = error.kind.as_str().into();
+                    if error.kind == ProviderErrorKind::Unchecked {
+                        // Nobody's text can be judged.
+                        candidates.retain(|text| text.trusted);
+                    }
                     text.report(error);
                 }
                 Ended::Stopped => return Ok(Told::Whole(Finish::Stopped)),
@@ -351,18 +360,26 @@ impl Running {
         context: &Context,
         text: &TextHandle,
         stream: TextStream,
+        before: &mut Written,
     ) -> Result<Ended, WriteError> {
-        let parser = match draft.text_done {
+        let parser = || match draft.text_done {
             true => TurnParser::choices_only(draft.choices.iter().map(|choice| &*choice.label)),
             false => TurnParser::resumed(draft.text.chars().count()),
         };
         let joined = !draft.text.is_empty() && !draft.text_done && !text.exact;
         let trimmer = joined.then(|| OverlapTrimmer::new(&draft.text));
+        let (stream, trimmer, tally) = self.gated(draft, text, stream, parser(), trimmer);
+        let parser = parser();
         let signals = self.signals.clone();
         let coalesce = self.deps.config.coalesce;
         let state = (!text.exact).then(|| Arc::clone(&context.state));
         let mut pump = Pump { writer: &mut self.writer, draft, signals: &signals, coalesce, state };
-        pump.run(stream, parser, trimmer).await
+        let ended = pump.run(stream, parser, trimmer).await;
+        if let Some(tally) = tally {
+            self.unchecked |= tally.unchecked.load(Ordering::Relaxed);
+            before.held_back(tally.written.load(Ordering::Relaxed));
+        }
+        ended
     }
 
     /// Logs events and applies them to the draft.

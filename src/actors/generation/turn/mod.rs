@@ -2,11 +2,12 @@
 //!
 //! It is linked to its session, owns the log's pen while it runs, and hands it back with its outcome. The session's
 //! mailbox stays free meanwhile: stop and drain reach the turn through [`Signals`]. Its parts: `script.rs` is the
-//! course of a turn, `pump.rs` reads a provider's stream, `expense.rs` pays for it, `scene.rs`
-//! ends one.
+//! course of a turn, `pump.rs` reads a provider's stream, `gate.rs` has it moderated, `expense.rs` pays for it,
+//! `scene.rs` ends one.
 
 mod expense;
 mod failover;
+mod gate;
 mod pump;
 mod scene;
 mod script;

@@ -22,6 +22,9 @@ impl Running {
         finish: Finish,
     ) -> Result<(), WriteError> {
         self.close_draft(draft, finish).await?;
+        if let Some(category) = self.blocked_after_all(draft).await {
+            return self.retract(draft, &category).await;
+        }
         let scene = Arc::new(self.scene(draft, context, finish));
         match self.store(&scene).await {
             Some(Ok(scene)) => {
@@ -32,7 +35,7 @@ impl Running {
                     usage: scene.usage,
                     hash: scene.hash.clone(),
                 };
-                self.close(done).await?;
+                self.close(&[done]).await?;
                 self.current = Some(Current { scene: scene.id, choices: scene.choices.clone() });
                 self.trim().await;
                 Ok(())
@@ -52,6 +55,9 @@ impl Running {
         if let Some(context) = context
             && !draft.text.is_empty()
         {
+            if let Some(category) = self.blocked_after_all(draft).await {
+                return self.retract(draft, &category).await;
+            }
             let mut draft = draft.clone();
             self.close_draft(&mut draft, Finish::Failed).await?;
             let scene = Arc::new(self.scene(&draft, context, Finish::Failed));
@@ -164,20 +170,30 @@ impl Running {
         error: ServiceError,
     ) -> Result<(), WriteError> {
         tracing::error!(scenario = %self.scenario.id, %turn, %error, "turn failed");
-        self.close(Event::TurnFailed {
-            turn,
-            error: error.code.as_str().into(),
-            message: error.message.into_owned(),
-            retryable: error.code.retryable(),
-        })
-        .await
+        self.close(&[failed(turn, error)]).await
     }
 
-    async fn close(&mut self, last: Event) -> Result<(), WriteError> {
+    /// Takes back what was shown before anybody could judge it: the turn fails and leaves no scene. Both are said in one
+    /// write, so that nobody takes the turn up in between.
+    async fn retract(&mut self, draft: &Draft, category: &str) -> Result<(), WriteError> {
+        let turn = draft.turn;
+        tracing::warn!(scenario = %self.scenario.id, %turn, category, "a turn is retracted");
+        metrics::counter!("whatif_retractions_total").increment(1);
+        let error = ServiceError::new(
+            Code::ContentBlocked,
+            format!("what was told is not allowed here: {category}"),
+        );
+        let reason = error.code.as_str().to_owned();
+        let retracted = Event::TurnRetracted { turn, scene: draft.scene, reason };
+        self.close(&[retracted, failed(turn, error)]).await
+    }
+
+    /// Logs the turn's last events.
+    async fn close(&mut self, last: &[Event]) -> Result<(), WriteError> {
         let mut checkpoint = self.checkpoint.clone();
-        checkpoint.close(self.writer.head() + 1);
+        checkpoint.close(self.writer.head() + last.len() as u64);
         self.signals.end();
-        self.writer.append(&[last], Some(&checkpoint)).await?;
+        self.writer.append(last, Some(&checkpoint)).await?;
         self.checkpoint = checkpoint;
         Ok(())
     }
@@ -187,5 +203,14 @@ impl Running {
         if let Some(up_to) = self.checkpoint.trimmable(self.deps.retention, now) {
             self.writer.trim(up_to).await;
         }
+    }
+}
+
+fn failed(turn: TurnId, error: ServiceError) -> Event {
+    Event::TurnFailed {
+        turn,
+        error: error.code.as_str().into(),
+        message: error.message.into_owned(),
+        retryable: error.code.retryable(),
     }
 }

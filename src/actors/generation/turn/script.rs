@@ -32,6 +32,8 @@ pub(super) struct Running {
     pub signals: Signals,
     pub usage: Usage,
     pub doubtful: bool,
+    /// Something of the scene was shown that moderation could not judge.
+    pub unchecked: bool,
     /// The call that was reserved when the turn was begun, and its provider.
     pub prepaid: Option<(String, Expense)>,
     /// The first call, if it was begun, and paid for, before the command came.
@@ -62,7 +64,7 @@ pub(super) async fn run(args: TurnArgs) -> Result<Outcome, Broken> {
     let TurnArgs {
         deps, scenario, writer, checkpoint, current, ahead, work, signals, permit, ..
     } = args;
-    let (usage, doubtful, prepaid, left) = Default::default();
+    let (usage, doubtful, unchecked, prepaid, left) = Default::default();
     let begun = match (ahead, &work) {
         (Some(ahead), Work::Begin { command, .. }) => ahead.take(command).await,
         _ => None,
@@ -76,6 +78,7 @@ pub(super) async fn run(args: TurnArgs) -> Result<Outcome, Broken> {
         signals,
         usage,
         doubtful,
+        unchecked,
         prepaid,
         begun,
         left,
@@ -155,6 +158,9 @@ impl Running {
         }
         let (parent, via) = self.resolve(&command).await?;
         let context = self.context(parent).await?;
+        if let Some(text) = command.text() {
+            self.deps.moderation.check_input("text", text).await?;
+        }
         let written = match &command {
             Command::Edit { text, .. } => Some(text.trim()),
             _ => None,
@@ -270,6 +276,8 @@ impl Running {
         };
         tracing::info!(scenario = %self.scenario.id, %turn, shown = draft.units, "turn taken up");
         metrics::counter!("whatif_turns_resumed_total").increment(1);
+        // Nobody knows any more what of it was judged.
+        self.unchecked = self.deps.moderation.is_lenient();
         // The interrupted call's bill is not known any more; what it wrote is.
         self.usage.output_tokens += draft.units as u64 / 4;
         let context = self.patiently(|running| running.context(parent)).await;
