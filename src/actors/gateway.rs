@@ -140,9 +140,9 @@ fn pools<'a>(
     services.flat_map(|service| service.pools.iter()).map(|pool| (pool.name(), pool.circuit()))
 }
 
-/// The embedded storyteller stands in for any text provider.
+/// The embedded storyteller stands in for any text provider, and what is not looked up is done without.
 fn replaceable(pool: &str) -> bool {
-    pool.starts_with("text.") && pool != "text.storyteller"
+    pool.starts_with("text.") && pool != "text.storyteller" || pool.starts_with("search.")
 }
 
 /// A socket's place among the open ones.

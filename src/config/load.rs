@@ -42,6 +42,8 @@ const CONVENTIONAL: &[(&str, &str)] = &[
     ("GEMINI_API_KEY", "providers.gemini.api_key"),
     ("GEMINI_BASE_URL", "providers.gemini.base_url"),
     ("OLLAMA_BASE_URL", "providers.ollama.base_url"),
+    ("SEARXNG_BASE_URL", "search.searxng.base_url"),
+    ("TAVILY_API_KEY", "search.tavily.api_key"),
 ];
 
 /// Likewise, for durations: seconds as a bare number, as these names have it, or with a unit.
@@ -145,6 +147,8 @@ pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Outco
         .with_list_parse_key("server.origins")
         .with_list_parse_key("server.trusted_proxies")
         .with_list_parse_key("providers.text")
+        .with_list_parse_key("search.providers")
+        .with_list_parse_key("search.wikipedia.languages")
         .source(Some(ours));
     let conventional = conventional.build().map_err(|error| ConfigError::Value {
         origin: "the environment".into(),

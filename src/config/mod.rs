@@ -5,6 +5,7 @@
 //! rules of its own has a file of its own.
 
 pub mod budget;
+mod chat;
 mod check;
 pub mod database;
 mod dynamodb;
@@ -22,6 +23,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use budget::Budget;
+pub use chat::{Chat, SearXng, Search, SearchKind, Tavily, Wikipedia};
 pub use database::Database;
 pub use dynamodb::{DynamoDb, DynamoEngine};
 pub use limits::{InvalidNetwork, Limits, Network};
@@ -59,6 +61,8 @@ pub struct Config {
     pub circuits: Circuits,
     pub providers: Providers,
     pub budget: Budget,
+    pub chat: Chat,
+    pub search: Search,
 }
 
 impl Default for Config {
@@ -82,6 +86,8 @@ impl Default for Config {
             circuits: Circuits::default(),
             providers: Providers::default(),
             budget: Budget::default(),
+            chat: Chat::default(),
+            search: Search::default(),
         }
     }
 }

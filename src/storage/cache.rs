@@ -15,7 +15,7 @@ pub const MAX_KEY_BYTES: usize = 256;
 /// Largest value: a cache shares its memory, and in Redis its server, with what must not be lost.
 pub const MAX_VALUE_BYTES: usize = 64 * 1024;
 /// Longest that anything is kept, whatever is asked for.
-pub const MAX_TTL: Duration = Duration::from_secs(3_600);
+pub const MAX_TTL: Duration = Duration::from_secs(24 * 3_600);
 
 /// # Errors
 /// Every method: [`StoreError::Unavailable`]; [`StoreError::TooLarge`] for a key or value beyond the bounds above, with

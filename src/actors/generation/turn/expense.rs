@@ -82,7 +82,7 @@ impl Running {
         let Some(meter) = text.meter else { return Ok(None) };
         let input_tokens = prompt::estimate_tokens(request);
         let payer =
-            Payer { turn: draft.turn, scenario: self.scenario.id, user: self.scenario.owner };
+            Payer { turn: draft.turn, scenario: Some(self.scenario.id), user: self.scenario.owner };
         let at_least = meter.amount(Usage { input_tokens, output_tokens: 0 });
         let bill = self.deps.budget.reserve(payer, meter.most(input_tokens), at_least).await?;
         Ok(Some(Expense { bill, meter, input_tokens }))
