@@ -108,7 +108,8 @@ impl PlainText {
             return if short { Start::Open } else { Start::Plain(1) };
         };
         let numbers = text[1..close].split(',').map(str::trim);
-        if text.as_bytes()[close] != b']' || text[1..close].trim().is_empty() {
+        let is_long = close >= MAX_CITATION_BYTES;
+        if is_long || text.as_bytes()[close] != b']' || text[1..close].trim().is_empty() {
             return Start::Plain(1);
         }
         let known = |number: &str| {
@@ -118,7 +119,8 @@ impl PlainText {
         let known: Vec<usize> = numbers.filter_map(known).collect();
         self.cited.extend(&known);
         let known: Vec<String> = known.iter().map(usize::to_string).collect();
-        let shown = if known.is_empty() { String::new() } else { format!("[{}]", known.join(", ")) };
+        let shown =
+            if known.is_empty() { String::new() } else { format!("[{}]", known.join(", ")) };
         Start::Instead(close + 1, shown)
     }
 }
@@ -158,7 +160,11 @@ mod tests {
             ("So it was [1], and [3][2]!", "So it was [1], and [3][2]!", &[1, 2, 3]),
             ("Both [1, 3] and [2,9].", "Both [1, 3] and [2].", &[1, 2, 3]),
             ("Invented [7] and [0] and [99999999999999].", "Invented  and  and .", &[]),
-            ("See [the page](https://evil.example).", "See [the page] (https://evil.example).", &[]),
+            (
+                "See [the page](https://evil.example).",
+                "See [the page] (https://evil.example).",
+                &[],
+            ),
             ("![x](https://evil.example)", "![x] (https://evil.example)", &[]),
             ("[1](https://evil.example)", "[1] (https://evil.example)", &[1]),
             ("![x][e]\n\n[e]: https://evil.example", "![x][e]\n\n[e] : https://evil.example", &[]),
