@@ -95,8 +95,6 @@ async fn walk(
 
     out.send(step(Step::LookUp, Status::Started)).await?;
     let wanted = Wanted {
-        question: &asked.question,
-        before: before.filter(|_| understood.leans),
         scenario: asked.scenario.as_ref(),
         language: asked.language.as_deref().unwrap_or(DEFAULT_LANGUAGE),
         understood: &understood,

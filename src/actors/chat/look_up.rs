@@ -37,9 +37,6 @@ impl Material {
 
 /// What is looked for.
 pub struct Wanted<'a> {
-    pub question: &'a str,
-    /// What was asked before, where the question alone says little.
-    pub before: Option<&'a str>,
     pub scenario: Option<&'a Scenario>,
     pub language: &'a str,
     pub understood: &'a Understood,
@@ -65,8 +62,8 @@ pub async fn look_up(library: &Library, wanted: &Wanted<'_>) -> Material {
         Vec::new()
     });
     material.facts = wanted.scenario.map(|scenario| Facts::of(scenario, &path));
-    let cue = format!("{} {}", wanted.question, wanted.before.unwrap_or_default());
-    let scenes = recalled(&path, &cue);
+    // Not the question: words that stand in every one would recall any sentence.
+    let scenes = recalled(&path, &wanted.understood.cue());
     let silent = scenes.is_empty() && !material.story_away;
     material.sources.extend(scenes.into_iter().map(|(scene, text)| Source::Scene { scene, text }));
     let searched = match (searched, wanted.understood.query()) {

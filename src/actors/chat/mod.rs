@@ -227,7 +227,12 @@ impl ChatDeps {
     async fn prepay(&self, asked: &Asked) -> Result<Option<Expense>, ServiceError> {
         let Some(first) = asked.candidates(self).next() else { return Ok(None) };
         let most = Usage {
-            input_tokens: prompt::most_tokens(&asked.question, &asked.before),
+            input_tokens: prompt::most_tokens(
+                &asked.question,
+                &asked.before,
+                asked.scenario.is_some(),
+                self.library.searcher.is_on(),
+            ),
             output_tokens: self.config.max_output_tokens.into(),
         };
         let budget = self.generation.budget();

@@ -60,3 +60,50 @@ impl Answer {
         Some(events)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delta(off: usize) -> Event {
+        Event::Delta { off, text: "x".into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_always_has_one_end() {
+        let (out, mut answer) = channel();
+        out.send(delta(0)).await.unwrap();
+        out.send(delta(1)).await.unwrap();
+        assert_eq!(answer.next().await, Some(vec![delta(0), delta(1)]));
+        // Its task dies.
+        drop(out);
+        let last = answer.next().await.unwrap();
+        assert!(matches!(last[..], [Event::Failed { error: "internal", retryable: true, .. }]));
+        assert_eq!(answer.next().await, None);
+
+        let (out, mut answer) = channel();
+        out.end(ServiceError::timeout("x").into()).await;
+        assert!(matches!(
+            answer.next().await.unwrap()[..],
+            [Event::Failed { error: "timeout", .. }]
+        ));
+        assert_eq!(answer.next().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_made_far_ahead_of_a_slow_reader_or_for_one_who_left() {
+        let (out, mut answer) = channel();
+        let made = tokio::spawn(async move {
+            let mut made = 0;
+            while out.send(delta(made)).await.is_ok() {
+                made += 1;
+            }
+            made
+        });
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(answer.next().await.map(|events| events.len()), Some(AHEAD));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        drop(answer);
+        assert_eq!(made.await.unwrap(), 2 * AHEAD);
+    }
+}

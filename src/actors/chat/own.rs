@@ -112,13 +112,13 @@ pub fn answer(material: &Material, language: Option<&str>, shown: &str) -> Vec<S
     let words = words(language);
     let scenes = || {
         material.sources.iter().enumerate().filter_map(|(at, source)| match source {
-            Source::Scene { text, .. } => Some(format!("“{}” [{}]", text.trim(), at + 1)),
+            Source::Scene { text, .. } => Some(format!("— {} [{}]", text.trim(), at + 1)),
             Source::Page(_) => None,
         })
     };
     let pages = || {
         material.sources.iter().enumerate().filter_map(|(at, source)| match source {
-            Source::Page(page) => Some(format!("{}: “{}” [{}]", page.title, page.snippet, at + 1)),
+            Source::Page(page) => Some(format!("— {}: {} [{}]", page.title, page.snippet, at + 1)),
             Source::Scene { .. } => None,
         })
     };
@@ -145,7 +145,7 @@ pub fn answer(material: &Material, language: Option<&str>, shown: &str) -> Vec<S
         answer.extend(pages());
     }
     if !has_scenes && let Some(last) = ending(material) {
-        answer.push(format!("{} “{last}”", words.stands));
+        answer.push(format!("{} {last}", words.stands));
     }
     if material.about == Some(About::WhatIf) && material.facts.is_some() {
         answer.push(words.conjecture.to_owned());
@@ -192,20 +192,20 @@ mod tests {
     fn it_quotes_what_is_there_and_says_what_it_is() {
         let material = material(About::Story, vec![scene("The key turned."), page()]);
         let told = answer(&material, Some("en"), "");
-        let want = [ENGLISH.story, "“The key turned.” [1]", ENGLISH.world, "Rome: “A city.” [2]"];
+        let want = [ENGLISH.story, "— The key turned. [1]", ENGLISH.world, "— Rome: A city. [2]"];
         assert_eq!(told, want);
     }
 
     #[test]
     fn with_nothing_to_say_it_says_where_the_story_stands() {
         let told = answer(&material(About::WhatIf, vec![]), None, "");
-        let want = [ENGLISH.nothing, "The story stands here: “Five. Six.”", ENGLISH.conjecture];
+        let want = [ENGLISH.nothing, "The story stands here: Five. Six.", ENGLISH.conjecture];
         assert_eq!(told, want);
         assert_eq!(answer(&Material::default(), None, ""), [ENGLISH.nothing]);
         let away = Material { story_away: true, ..Material::default() };
         assert_eq!(answer(&away, None, ""), [ENGLISH.away]);
         let found = Material { sources: vec![page()], ..Material::default() };
-        assert_eq!(answer(&found, None, ""), [ENGLISH.world, "Rome: “A city.” [1]"]);
+        assert_eq!(answer(&found, None, ""), [ENGLISH.world, "— Rome: A city. [1]"]);
     }
 
     #[test]

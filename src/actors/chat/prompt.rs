@@ -70,16 +70,17 @@ pub fn tokens(messages: &[Message]) -> u64 {
     messages.iter().map(|message| FRAME_TOKENS + estimate_tokens(&message.content)).sum()
 }
 
-/// The most that the first call's messages come to, before anything was looked up.
-pub fn most_tokens(question: &str, before: &[Exchange]) -> u64 {
+/// The most that the first call's messages come to, before anything was looked up: `story`, there is one to tell of;
+/// `world`, something may be found elsewhere.
+pub fn most_tokens(question: &str, before: &[Exchange], story: bool, world: bool) -> u64 {
     let said = before.iter().map(|one| {
         2 * FRAME_TOKENS + estimate_tokens(&one.question) + estimate_tokens(&one.answer)
     });
     2 * FRAME_TOKENS
         + estimate_tokens(RULES)
         + said.sum::<u64>()
-        + FACTS_TOKENS
-        + SOURCES_TOKENS
+        + if story { FACTS_TOKENS } else { 0 }
+        + if story || world { SOURCES_TOKENS } else { 0 }
         + TASK_TOKENS
         + estimate_tokens(question)
 }
@@ -280,10 +281,12 @@ mod tests {
         let before = vec![Exchange { question: "q".repeat(300), answer: "a".repeat(900) }; 9];
         let inquiry = inquiry(&material, &before);
         let sent = tokens(&messages(&inquiry, ""));
-        let most = most_tokens(inquiry.question, &before);
+        let most = most_tokens(inquiry.question, &before, true, true);
         assert!(sent <= most, "{sent} of {most}");
         assert!(sent + 3_000 > most, "and not much smaller, with so much to say: {sent} of {most}");
+        let none = most_tokens(inquiry.question, &before, false, false);
         let small = Material::default();
-        assert!(tokens(&messages(&Inquiry { material: &small, ..inquiry }, "")) < most - 5_000);
+        let sent = tokens(&messages(&Inquiry { material: &small, ..inquiry }, ""));
+        assert!(sent <= none && none < most - 5_000, "{sent} {none} {most}");
     }
 }

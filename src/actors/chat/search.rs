@@ -71,6 +71,11 @@ impl Searcher {
         }
     }
 
+    /// Whether anybody is configured.
+    pub fn is_on(&self) -> bool {
+        !self.engines.is_empty()
+    }
+
     pub fn children(&self) -> Vec<ChildSpec> {
         self.engines.iter().map(|engine| pool::child(&engine.pool)).collect()
     }

@@ -32,11 +32,18 @@ pub struct Understood {
     pub web: Web,
     /// Words to look for, as they were written, the question's own first.
     pub terms: Vec<String>,
-    /// It says little without what was spoken of before.
-    pub leans: bool,
+    /// How many of them are the question's own.
+    own: usize,
 }
 
 impl Understood {
+    /// What of the story is recalled: the question's own words, unless it has none. Words spoken of before are everywhere
+    /// in a story.
+    pub fn cue(&self) -> String {
+        let own = if self.own == 0 { self.terms.len() } else { self.own };
+        self.terms[..own].join(" ")
+    }
+
     /// What is asked of a search; `None` if there is nothing to look for.
     pub fn query(&self) -> Option<String> {
         (!self.terms.is_empty()).then(|| self.terms.join(" "))
@@ -64,14 +71,14 @@ pub fn understand(question: &str, context: &[&str], in_story: bool) -> Understoo
     let web = if about == About::Story { Web::IfStoryIsSilent } else { Web::Always };
     let mut terms = Vec::new();
     add_terms(&mut terms, question);
-    let leans = terms.len() < FEW;
+    let own = terms.len();
     for text in context {
         if terms.len() >= FEW {
             break;
         }
         add_terms(&mut terms, text);
     }
-    Understood { about, web, terms, leans }
+    Understood { about, web, terms, own }
 }
 
 fn add_terms(terms: &mut Vec<String>, text: &str) {
@@ -277,6 +284,11 @@ mod tests {
         ] {
             assert_eq!(terms(question, context), want, "{question}");
         }
+        let cue = |question| understand(question, &["What if Rome never fell?"], true).cue();
+        assert_eq!(
+            (cue("Is there a submarine?"), cue("And why?")),
+            ("submarine".into(), "Rome fell".into())
+        );
         let many: String = (0..99).map(|n| format!("word{n} ")).collect();
         let understood = understand(&many, &[], true);
         assert_eq!(understood.terms.len(), MAX_TERMS);

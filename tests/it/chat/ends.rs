@@ -65,7 +65,7 @@ async fn a_reader_who_goes_away_ends_the_call_and_pays_what_was_written() {
     drop(response);
     model.client_gone().await;
     let spent = app.settled(&reader).await;
-    assert!((300..reserved - 500).contains(&spent), "{spent} of {reserved}");
+    assert!((250..reserved - 500).contains(&spent), "{spent} of {reserved}");
     for _ in 0..1_000 {
         let response = app.ask_companion(&reader, &question).send().await.unwrap();
         if response.status() == 200 {
@@ -94,16 +94,11 @@ async fn without_money_no_model_is_asked() {
             answer.is_error(402, "budget_exhausted");
         } else {
             let told = app.chat(&reader, question).await;
-            let first = told.all("chat.failover");
-            // What is really sent is less than was feared, and may be paid for.
-            if let [failover] = first[..] {
-                assert_eq!(failover["reason"], "budget_exhausted");
-                assert!(told.text().starts_with("No language model"));
-            } else {
-                assert_eq!(told.text(), "Yes.");
-            }
+            assert_eq!(told.all("chat.failover")[0]["reason"], "budget_exhausted");
+            assert!(told.text().starts_with("No language model"), "{}", told.text());
         }
-        assert_eq!(app.purse(&reader).await.0, 0);
+        assert_eq!(app.purse(&reader).await, (0, 0));
+        assert!(model.noted().is_empty());
         app.stop().await;
     }
 }
