@@ -42,8 +42,10 @@ const SWEEP: usize = 200;
 /// Who pays: out of whose purses a call is taken.
 #[derive(Debug, Clone, Copy)]
 pub struct Payer {
+    /// Or an answer of the chat companion, which is paid for like a turn.
     pub turn: TurnId,
-    pub scenario: ScenarioId,
+    /// Absent for talk about no scenario.
+    pub scenario: Option<ScenarioId>,
     pub user: UserId,
 }
 
@@ -240,16 +242,17 @@ impl BudgetHandle {
     ) -> Result<Bill, ServiceError> {
         let now = self.clock.now();
         let today = day_of(now);
+        let purses = [
+            Some((Purse::Turn(payer.turn), self.config.turn())),
+            payer.scenario.map(|id| (Purse::Scenario(id), self.config.scenario())),
+            Some((Purse::User(payer.user, today), self.config.user())),
+            Some((Purse::Day(today), self.config.day())),
+        ];
         let reservation = NewReservation {
             id: TurnId::new(now).0,
             turn: payer.turn,
             amount,
-            purses: vec![
-                (Purse::Turn(payer.turn), self.config.turn()),
-                (Purse::Scenario(payer.scenario), self.config.scenario()),
-                (Purse::User(payer.user, today), self.config.user()),
-                (Purse::Day(today), self.config.day()),
-            ],
+            purses: purses.into_iter().flatten().collect(),
             now,
             due: now + DUE,
         };

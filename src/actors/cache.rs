@@ -27,6 +27,11 @@ const MAX_FLIGHTS: usize = 10_000;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// The store does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the cache is away")]
+pub struct Away;
+
 type Outcome = Result<Bytes, ServiceError>;
 type Flight = BoxFuture<'static, Outcome>;
 
@@ -77,13 +82,17 @@ impl CacheHandle {
         self.join(key, ttl, fill).await
     }
 
-    /// What is kept under `key`.
-    pub async fn get(&self, key: &str) -> Option<Bytes> {
-        self.0.get(key).await
+    /// What is kept under `key`. For what cannot be made anew, and is done without.
+    ///
+    /// # Errors
+    /// [`Away`] while the store does not answer in time: then nobody knows what it has.
+    pub async fn find(&self, key: &str) -> Result<Option<Bytes>, Away> {
+        let inner = &self.0;
+        inner.ask("get", inner.store.get(key)).await.ok_or(Away)
     }
 
-    /// Keeps a value for `ttl`, if the store can.
-    pub async fn put(&self, key: &str, value: Bytes, ttl: Duration) {
+    /// Keeps `value` under `key` for `ttl`, if the store takes it.
+    pub async fn keep(&self, key: &str, value: Bytes, ttl: Duration) {
         let inner = &self.0;
         inner.ask("put", inner.store.put(key, value, ttl)).await;
     }

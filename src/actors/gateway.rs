@@ -140,9 +140,12 @@ fn pools<'a>(
     services.flat_map(|service| service.pools.iter()).map(|pool| (pool.name(), pool.circuit()))
 }
 
-/// The embedded storyteller stands in for any text provider; without a moderator what is configured for that case holds.
+/// The embedded storyteller stands in for any text provider, what is not looked up is done without, and without a
+/// moderator what is configured for that case holds.
 fn replaceable(pool: &str) -> bool {
-    (pool.starts_with("text.") && pool != "text.storyteller") || pool.starts_with("moderation.")
+    (pool.starts_with("text.") && pool != "text.storyteller")
+        || pool.starts_with("search.")
+        || pool.starts_with("moderation.")
 }
 
 /// A socket's place among the open ones.

@@ -55,7 +55,7 @@ pub enum Class {
     Common,
     /// Opens, begins, renews or ends a login.
     Auth,
-    /// Begins a turn, with or without a scenario.
+    /// Begins a turn, with or without a scenario, or an answer of the companion.
     Turn,
 }
 

@@ -7,6 +7,7 @@
 pub mod answers;
 pub mod budget;
 pub mod cache;
+pub mod chat;
 pub mod circuit;
 pub mod dependencies;
 pub mod gateway;

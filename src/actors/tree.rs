@@ -20,6 +20,7 @@ pub struct Tree {
     pub history: ChildSpec,
     /// The generation service, the session shards and the lease keeper.
     pub generation: Vec<ChildSpec>,
+    pub chat: ChildSpec,
     pub gateway: ChildSpec,
     pub housekeeping: ChildSpec,
     /// Looks at what all of them depend on.
@@ -51,7 +52,7 @@ impl Tree {
         let mut children = vec![self.user, self.history];
         children.extend(planned);
         children.extend(self.generation);
-        children.extend([self.gateway, self.housekeeping, self.probes]);
+        children.extend([self.chat, self.gateway, self.housekeeping, self.probes]);
         let children = children.into_iter().map(|child| child.intensity(per_minute)).collect();
         let excess = Excess::Contain { revive_after: REVIVE_AFTER };
         let args = SupervisorArgs { name: "root", children, excess };

@@ -23,7 +23,7 @@ use crate::actors::circuit::Policy;
 use crate::actors::gateway::GatewayHandle;
 use crate::actors::limits::LimitsHandle;
 use crate::actors::tree::{self, Root, Tree};
-use crate::actors::{self, answers, budget, generation, history, housekeeping, user};
+use crate::actors::{self, answers, budget, chat, generation, history, housekeeping, user};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::{self, AppState, MetricsPage, Services};
@@ -118,8 +118,21 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
         replica: Uuid::new_v4().to_string(),
     });
 
+    let cache = CacheHandle::new(&config.cache, Arc::clone(&stores.cache));
+    let (chat, chat_row, chat_status) = chat::build(chat::Parts {
+        config: config.chat.clone(),
+        search: config.search.clone(),
+        engines: providers::search_providers(&config),
+        history: history.clone(),
+        generation: generation.clone(),
+        cache: cache.clone(),
+        clock: clock.clone(),
+        circuit: circuit.clone(),
+    });
+
     let (planned, planned_status): (Vec<_>, Vec<_>) = tree::planned().into_iter().unzip();
-    let mut services = vec![gateway_status, user_status, generation_status, history_status];
+    let mut services =
+        vec![gateway_status, user_status, generation_status, history_status, chat_status];
     services.extend(planned_status);
     let limits = LimitsHandle::new(&config.limits, stores.limits.clone());
     let dependencies = dependencies::dependencies(&config, &stores, &services, &limits);
@@ -129,6 +142,7 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
         user: user_row,
         history: history_row,
         generation: generation_rows,
+        chat: chat_row,
         gateway: gateway_row,
         housekeeping: housekeeping::child(chores::chores(
             &users,
@@ -147,6 +161,7 @@ pub async fn start(config: Config) -> anyhow::Result<Replica> {
         users,
         history,
         generation,
+        chat,
         answers,
         gateway: gateway.clone(),
         limits,

@@ -1,4 +1,4 @@
-//! Which text providers a replica has, from its configuration.
+//! Which text and search providers a replica has, from its configuration.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use crate::actors::circuit::Policy;
 use crate::actors::generation::{TextProviders, TextSpec};
 use crate::config::Config;
 use crate::providers::remote_text;
+use crate::providers::search::{SearchProvider, search_provider};
 use crate::providers::storyteller::StorytellerProvider;
 use crate::providers::text::TextProvider;
 
@@ -47,4 +48,17 @@ pub(super) fn text_providers(config: &Config, circuit: &Policy) -> TextProviders
         open_deadline: STORYTELLER_DEADLINE,
     });
     TextProviders::new(specs, circuit).hedged(providers.hedge.after, providers.hedge.budget)
+}
+
+/// Those that are named, in their order. One that cannot be used is done without, as it would be if it were away.
+pub(super) fn search_providers(config: &Config) -> Vec<Arc<dyn SearchProvider>> {
+    let named = config.search.providers.iter();
+    let usable = named.filter_map(|kind| match search_provider(*kind, &config.search) {
+        Ok(provider) => Some(provider),
+        Err(error) => {
+            tracing::warn!(provider = kind.as_str(), %error, "search provider is left out");
+            None
+        }
+    });
+    usable.collect()
 }

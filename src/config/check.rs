@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret;
 
 use super::database::parse_url;
-use super::{AppEnv, Config, ConfigError, shared};
+use super::{AppEnv, Config, ConfigError, chat, shared};
 
 /// HS256 wants a key at least as long as its output (RFC 7518, 3.2).
 const MIN_SECRET_BYTES: usize = 32;
@@ -58,6 +58,9 @@ pub(super) fn rules(config: &Config) -> Result<(), ConfigError> {
     config.providers.check()?;
     if let Some((key, message)) = config.moderation.broken() {
         return broken(key, message);
+    }
+    if let Some((key, message)) = chat::broken(&config.chat, &config.search) {
+        return broken(key, &message);
     }
     if let Err(error) = config.redis.servers() {
         return broken("redis.url", &error.to_string());

@@ -42,6 +42,8 @@ const CONVENTIONAL: &[(&str, &str)] = &[
     ("GEMINI_API_KEY", "providers.gemini.api_key"),
     ("GEMINI_BASE_URL", "providers.gemini.base_url"),
     ("OLLAMA_BASE_URL", "providers.ollama.base_url"),
+    ("SEARXNG_BASE_URL", "search.searxng.base_url"),
+    ("TAVILY_API_KEY", "search.tavily.api_key"),
 ];
 
 /// Likewise, for durations: seconds as a bare number, as these names have it, or with a unit.
@@ -147,7 +149,9 @@ pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Outco
         .with_list_parse_key("server.origins")
         .with_list_parse_key("server.trusted_proxies")
         .with_list_parse_key("providers.text")
-        .with_list_parse_key("moderation.words");
+        .with_list_parse_key("moderation.words")
+        .with_list_parse_key("search.providers")
+        .with_list_parse_key("search.wikipedia.languages");
     for name in ours.keys().filter(|name| name.ends_with("__MODELS")) {
         let key = name.trim_start_matches("WHATIF__").replace("__", ".").to_lowercase();
         environment = environment.with_list_parse_key(&key);

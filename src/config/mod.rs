@@ -5,6 +5,7 @@
 //! rules of its own has a file of its own.
 
 pub mod budget;
+mod chat;
 mod check;
 pub mod database;
 mod dynamodb;
@@ -23,6 +24,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use budget::Budget;
+pub use chat::{Chat, SearXng, Search, SearchKind, Tavily, Wikipedia};
 pub use database::Database;
 pub use dynamodb::{DynamoDb, DynamoEngine};
 pub use limits::{InvalidNetwork, Limits, Network};
@@ -62,6 +64,8 @@ pub struct Config {
     pub providers: Providers,
     pub budget: Budget,
     pub moderation: Moderation,
+    pub chat: Chat,
+    pub search: Search,
 }
 
 impl Default for Config {
@@ -86,6 +90,8 @@ impl Default for Config {
             providers: Providers::default(),
             budget: Budget::default(),
             moderation: Moderation::default(),
+            chat: Chat::default(),
+            search: Search::default(),
         }
     }
 }

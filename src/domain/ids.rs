@@ -55,6 +55,11 @@ uuid_id!(
     "scenario"
 );
 uuid_id!(TurnId, "turn");
+uuid_id!(
+    /// A conversation with the companion.
+    ChatId,
+    "chat"
+);
 
 /// A scene's number within its scenario, from 1 upwards; `n7` on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -173,7 +173,7 @@ impl Faults {
 }
 
 /// The shape of a BCP 47 tag: 2-3 letters, then parts of 1-8 letters or digits.
-fn is_language_tag(tag: &str) -> bool {
+pub fn is_language_tag(tag: &str) -> bool {
     let mut parts = tag.split('-');
     let primary = parts.next().unwrap_or_default();
     tag.len() <= 35

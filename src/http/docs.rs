@@ -29,6 +29,7 @@ pub const DOCS_PATH: &str = "/docs";
         (name = "users", description = "The caller's account and logins"),
         (name = "scenarios", description = "Scenarios and their scenes"),
         (name = "turns", description = "Live play: commands and events"),
+        (name = "chat", description = "Talk about a scenario"),
         (name = "health", description = "For operators and load balancers"),
     )
 )]

@@ -37,7 +37,9 @@ fn class(method: &Method, route: &str) -> Option<Class> {
     };
     Some(match path {
         "/health" | "/health/live" | "/health/ready" => return None,
-        "/scenarios" | "/scenarios/{id}/turns" if method == Method::POST => Class::Turn,
+        "/scenarios" | "/scenarios/{id}/turns" | "/chat/stream" if method == Method::POST => {
+            Class::Turn
+        }
         path if path.starts_with("/auth/") => Class::Auth,
         _ => Class::Common,
     })
@@ -147,6 +149,7 @@ mod tests {
             (Method::GET, "/api/v1/scenarios", Some(Class::Common)),
             (Method::POST, "/api/v1/scenarios", Some(Class::Turn)),
             (Method::POST, "/api/v1/scenarios/{id}/turns", Some(Class::Turn)),
+            (Method::POST, "/api/v1/chat/stream", Some(Class::Turn)),
             (Method::POST, "/api/v1/scenarios/{id}/turns/{turn}/stop", Some(Class::Common)),
         ] {
             assert_eq!(class(&method, route), expected, "{method} {route}");

@@ -5,6 +5,7 @@
 
 mod address;
 mod auth;
+mod chat;
 pub mod docs;
 mod error;
 mod events;
@@ -39,6 +40,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::actors::answers::AnswersHandle;
 use crate::actors::cache::CacheHandle;
+use crate::actors::chat::ChatHandle;
 use crate::actors::gateway::GatewayHandle;
 use crate::actors::generation::GenerationHandle;
 use crate::actors::history::HistoryHandle;
@@ -60,6 +62,7 @@ pub struct Services {
     pub users: UserHandle,
     pub history: HistoryHandle,
     pub generation: GenerationHandle,
+    pub chat: ChatHandle,
     pub answers: AnswersHandle,
     pub gateway: GatewayHandle,
     pub limits: LimitsHandle,
@@ -116,6 +119,7 @@ impl Service {
             Service::User => auth::routes().merge(users::routes()).merge(logins::routes()),
             Service::Generation => turns::routes()
                 .merge(events::routes())
+                .merge(chat::routes())
                 .merge(providers::routes())
                 .merge(ws::routes()),
             Service::History => scenarios::routes(),

@@ -12,6 +12,7 @@ mod ollama;
 mod openai;
 pub mod prompt;
 mod remote;
+pub mod search;
 pub mod storyteller;
 pub mod text;
 

@@ -7,6 +7,7 @@ mod api;
 mod budget_store;
 mod bus;
 mod chaos;
+mod chat;
 mod history_store;
 mod limits;
 mod log_model;

@@ -58,7 +58,7 @@ impl Chapters {
     /// The chapters of a way that have been summed up.
     pub async fn find(&self, scenario: ScenarioId, path: &[Scene]) -> Vec<Chapter> {
         let look = |scenes: Range<usize>| async move {
-            let kept = self.cache.get(&key(scenario, path[scenes.end - 1].id)).await?;
+            let kept = self.cache.find(&key(scenario, path[scenes.end - 1].id)).await.ok()??;
             let summary = String::from_utf8(kept.into()).ok()?;
             Some(Chapter { scenes, summary })
         };
@@ -118,7 +118,7 @@ pub fn make_missing(
         let make = async move {
             if let Some(summary) = sum_up(&deps, &scenario, turn, told).await {
                 let cache = &deps.chapters.cache;
-                cache.put(&key(scenario.id, last), Bytes::from(summary), KEPT).await;
+                cache.keep(&key(scenario.id, last), Bytes::from(summary), KEPT).await;
                 metrics::counter!("whatif_chapters_total", "outcome" => "made").increment(1);
             } else {
                 metrics::counter!("whatif_chapters_total", "outcome" => "failed").increment(1);
@@ -157,7 +157,7 @@ async fn ask(
 ) -> Result<String, String> {
     let meter = text.meter.ok_or("tells stories only")?;
     let input_tokens = messages.iter().map(|message| estimate_tokens(&message.content)).sum();
-    let payer = Payer { turn, scenario: scenario.id, user: scenario.owner };
+    let payer = Payer { turn, scenario: Some(scenario.id), user: scenario.owner };
     let nothing = meter.amount(Usage { input_tokens, output_tokens: 0 });
     let reserved = deps.budget.reserve(payer, meter.most(input_tokens), nothing).await;
     let bill = reserved.map_err(|error| error.to_string())?;

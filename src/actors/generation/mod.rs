@@ -55,7 +55,7 @@ use crate::storage::log::LogStore;
 pub use attach::{Attached, LogReader, Snapshot};
 pub use draft::Draft;
 pub use tail::{Taken, Wake};
-pub use text::{TextHandle, TextProviders, TextSpec};
+pub use text::{Meter, TextHandle, TextProviders, TextSpec};
 
 use chapters::Chapters;
 use follow::Following;
@@ -277,6 +277,11 @@ impl GenerationHandle {
         self.deps.history.find_owned(scenario, user).await?;
         self.ask(scenario, Ask::Stop { turn }, None).await?;
         Ok(())
+    }
+
+    /// What model calls are paid from.
+    pub fn budget(&self) -> &BudgetHandle {
+        &self.deps.budget
     }
 
     pub fn texts(&self) -> &TextProviders {

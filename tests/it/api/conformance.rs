@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::super::support::app::{App, PASSWORD, Reader};
+use super::super::support::raw_http::{RawHttp, Step};
 use super::openapi::operations;
 use super::{Answer, key, schema, send};
 
@@ -118,6 +119,10 @@ fn all() -> Vec<Operation> {
         ),
         operation("post", "/scenarios/{id}/turns/{turn}/stop", true),
         operation("get", "/scenarios/{id}/events", true),
+        body(
+            json!({ "scenario": "", "message": "Who rules?" }),
+            operation("post", "/chat/stream", true),
+        ),
         operation("delete", "/scenarios/{id}", true),
     ]
 }
@@ -134,6 +139,9 @@ impl Operation {
             Some(mut body) => {
                 if body.get("refresh_token").is_some() {
                     body["refresh_token"] = json!(reader.refresh);
+                }
+                if body.get("scenario").is_some() {
+                    body["scenario"] = json!(id);
                 }
                 request.json(&body)
             }
@@ -267,6 +275,10 @@ async fn refusals(app: &App, contract: &Contract, reader: &Reader, id: &str) {
     let ending = app.request(Method::DELETE, "/users/me/logins?keep_current=x");
     let answer = send(ending.bearer_auth(&reader.token)).await;
     contract.expect("delete", "/users/me/logins", 400, &answer);
+    let foreign = json!({ "scenario": Uuid::now_v7(), "message": "Who rules?" });
+    let answer = app.call(reader, Method::POST, "/chat/stream", Some(&foreign)).await;
+    contract.expect("post", "/chat/stream", 404, &answer);
+    busy(contract).await;
     let taken = json!({ "email": reader.email, "password": PASSWORD, "display_name": "B" });
     let answer = send(app.request(Method::POST, "/auth/register").json(&taken)).await;
     contract.expect("post", "/auth/register", 409, &answer);
@@ -304,6 +316,25 @@ async fn refusals(app: &App, contract: &Contract, reader: &Reader, id: &str) {
     let answer = empty.call(&stranger, Method::GET, "/users/me", None).await;
     contract.expect("get", "/users/me", 404, &answer);
     empty.stop().await;
+}
+
+/// A chat that is being answered in.
+async fn busy(contract: &Contract) {
+    let model = RawHttp::start(vec![vec![Step::Head, Step::text("So"), Step::Stall]]).await;
+    let mut app = App::start_with(|config| {
+        let vendor = config.providers.vendors.get_mut("openai").unwrap();
+        vendor.base_url = Some(format!("{}/v1", model.url));
+    })
+    .await;
+    let reader = app.reader().await;
+    let question = json!({ "chat": Uuid::now_v7(), "message": "Who rules?" });
+    let first = app.request(Method::POST, "/chat/stream").bearer_auth(&reader.token);
+    let first = first.json(&question).send().await.unwrap();
+    assert_eq!(first.status(), 200);
+    let answer = app.call(&reader, Method::POST, "/chat/stream", Some(&question)).await;
+    contract.expect("post", "/chat/stream", 409, &answer);
+    drop(first);
+    app.stop().await;
 }
 
 async fn suspended(app: &App, contract: &Contract, id: &str) {
@@ -351,6 +382,9 @@ async fn unpaid(contract: &Contract) {
     let wish = json!({ "prompt": "What if?" });
     let answer = app.call(&reader, Method::POST, "/scenarios", Some(&wish)).await;
     contract.expect("post", "/scenarios", 402, &answer);
+    let question = json!({ "message": "Who rules?" });
+    let answer = app.call(&reader, Method::POST, "/chat/stream", Some(&question)).await;
+    contract.expect("post", "/chat/stream", 402, &answer);
     // The storyteller costs nothing.
     let wish = json!({ "prompt": "What if?", "provider": "storyteller" });
     let begun = app.call(&reader, Method::POST, "/scenarios", Some(&wish)).await;

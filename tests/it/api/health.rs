@@ -16,6 +16,7 @@ async fn health_tells_of_every_service_and_dependency() {
         ("user", vec!["user.database", "user.hashing"]),
         ("generation", vec!["generation.budget", "text.storyteller"]),
         ("history", vec!["history.store"]),
+        ("chat", vec![]),
     ] {
         let service = &services[name];
         assert_eq!((&service["status"], &service["restarts"]), (&json!("up"), &json!(0)), "{name}");

@@ -91,7 +91,7 @@ impl Call {
                 return Ok(None);
             }
         }
-        let payer = Payer { turn: self.turn, scenario: scenario.id, user: scenario.owner };
+        let payer = Payer { turn: self.turn, scenario: Some(scenario.id), user: scenario.owner };
         let expense = Expense::reserve(&deps.budget, payer, &self.text, &request).await?;
         Ok(Some((request, expense)))
     }

@@ -124,7 +124,7 @@ impl Running {
         request: &StoryRequest,
     ) -> Result<Option<Expense>, ServiceError> {
         let payer =
-            Payer { turn: draft.turn, scenario: self.scenario.id, user: self.scenario.owner };
+            Payer { turn: draft.turn, scenario: Some(self.scenario.id), user: self.scenario.owner };
         Expense::reserve(&self.deps.budget, payer, text, request).await
     }
 
