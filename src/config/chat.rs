@@ -162,7 +162,7 @@ pub(super) fn broken(chat: &Chat, search: &Search) -> Option<(&'static str, Stri
         [("chat.history_ttl", chat.history_ttl), ("search.cache_ttl", search.cache_ttl)]
     {
         if time > cache::MAX_TTL {
-            return Some((key, "must be at most 24h".into()));
+            return Some((key, "must be at most 7days".into()));
         }
     }
     if chat.history_bytes > cache::MAX_VALUE_BYTES {
@@ -215,7 +215,7 @@ mod tests {
             ("max_results = 0", Some("search.max_results")),
             ("max_results = 11", Some("search.max_results")),
             ("timeout = \"0s\"", Some("search.timeout")),
-            ("cache_ttl = \"25h\"", Some("search.cache_ttl")),
+            ("cache_ttl = \"8days\"", Some("search.cache_ttl")),
             ("[wikipedia]\nlanguages = []", Some("search.wikipedia.languages")),
             ("[wikipedia]\nlanguages = [\"evil.example/\"]", Some("search.wikipedia.languages")),
         ] {

@@ -50,12 +50,16 @@ pub fn messages(request: &StoryRequest) -> Vec<Message> {
     messages
 }
 
-/// About how many tokens the messages for this request have.
-pub fn estimate_tokens(request: &StoryRequest) -> u64 {
+/// About how many tokens the messages for this request have; `constrained`: for a vendor that can be held to a schema.
+pub fn estimate_tokens(request: &StoryRequest, constrained: bool) -> u64 {
     /// What a vendor adds to frame a message.
     const FRAME: u64 = 8;
     let size = |message: &Message| FRAME + budget::estimate_tokens(&message.content);
-    messages(request).iter().map(size).sum()
+    let messages = match constrained && request.prose_done {
+        true => rest_as_object(request),
+        false => messages(request),
+    };
+    messages.iter().map(size).sum()
 }
 
 /// As [`messages`] for a scene whose prose is complete, with the rest asked for as an object of [`rest_schema`].

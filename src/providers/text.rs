@@ -237,6 +237,11 @@ pub trait TextProvider: Send + Sync + 'static {
         vec![self.model().to_owned()]
     }
 
+    /// Whether it can be held to a schema where only choices and patch are asked for.
+    fn constrains(&self) -> bool {
+        false
+    }
+
     fn price(&self) -> Price {
         Price::default()
     }

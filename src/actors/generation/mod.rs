@@ -47,7 +47,6 @@ use crate::domain::ids::{ScenarioId, TurnId, UserId};
 use crate::domain::scenario::Scenario;
 use crate::domain::turn::{Command, Request};
 use crate::error::{Code, ServiceError};
-use crate::providers::prompt;
 use crate::providers::text::{Brief, StoryRequest};
 use crate::storage::bus::ReplicaBus;
 use crate::storage::log::LogStore;
@@ -186,7 +185,7 @@ impl GenerationDeps {
     async fn check_budget(&self, scenario: &Scenario) -> Result<(), ServiceError> {
         let first = self.texts.candidates(scenario.provider.as_deref()).into_iter().next();
         let Some(meter) = first.and_then(|text| text.meter) else { return Ok(()) };
-        let tokens = prompt::estimate_tokens(&StoryRequest::first(Brief::of(scenario)));
+        let tokens = meter.input_tokens(&StoryRequest::first(Brief::of(scenario)));
         self.budget.check(scenario.id, scenario.owner, meter.most(tokens)).await
     }
 }

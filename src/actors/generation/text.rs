@@ -18,6 +18,7 @@ use crate::actors::supervisor::{ChildSpec, Intensity};
 use crate::domain::budget::Amount;
 use crate::domain::scenario::Usage;
 use crate::error::{Code, ServiceError};
+use crate::providers::prompt;
 use crate::providers::text::{
     Price, ProviderError, ProviderErrorKind, StoryRequest, Talk, TextProvider, TextStream,
 };
@@ -62,6 +63,7 @@ pub struct TextHandle {
 /// What a provider's calls cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Meter {
+    constrains: bool,
     price: Price,
     max_output: u64,
 }
@@ -70,6 +72,11 @@ impl Meter {
     /// The most that a call may come to which is sent so many tokens.
     pub fn most(&self, input_tokens: u64) -> Amount {
         self.amount(Usage { input_tokens, output_tokens: self.max_output })
+    }
+
+    /// About how many tokens are sent with this request.
+    pub fn input_tokens(&self, request: &StoryRequest) -> u64 {
+        prompt::estimate_tokens(request, self.constrains)
     }
 
     /// What a call came to.
@@ -127,7 +134,11 @@ impl TextHandle {
         let (name, model) = (provider.name().to_owned(), provider.model().to_owned());
         let (models, price) = (provider.models().into(), provider.price());
         let (exact, trusted) = (provider.continues_exactly(), provider.is_trusted());
-        let meter = provider.max_output_tokens().map(|max_output| Meter { price, max_output });
+        let meter = provider.max_output_tokens().map(|max_output| Meter {
+            constrains: provider.constrains(),
+            price,
+            max_output,
+        });
         let spec = PoolSpec {
             name: pool_name(&name),
             workers: concurrency.min(MAX_OPENERS),

@@ -324,6 +324,10 @@ impl<V: Vendor> TextProvider for Remote<V> {
         self.models.clone()
     }
 
+    fn constrains(&self) -> bool {
+        self.vendor.constrains()
+    }
+
     fn price(&self) -> Price {
         self.price
     }

@@ -17,7 +17,6 @@ use crate::actors::generation::turn::Expense;
 use crate::domain::ids::TurnId;
 use crate::domain::scenario::{Choice, Via};
 use crate::error::ServiceError;
-use crate::providers::prompt;
 use crate::providers::text::{
     ProviderError, ProviderErrorKind, StoryRequest, TextChunk, TextStream,
 };
@@ -86,7 +85,7 @@ impl Call {
         let draft = Draft::new(self.turn, scene.next(), Some(*scene), via, by, model);
         let request = deps.request(scenario, &draft, context, &self.text.name);
         if let Some(meter) = self.text.meter {
-            let most = meter.most(prompt::estimate_tokens(&request));
+            let most = meter.most(meter.input_tokens(&request));
             if !deps.budget.has(scenario.id, scenario.owner, most.plus(most)).await? {
                 return Ok(None);
             }

@@ -2,6 +2,7 @@
 //! branches that were left.
 
 use super::*;
+use crate::providers::prompt;
 use crate::providers::prompt::Message;
 
 const FACT: &str = "Old Varro hid the bronze astrolabe beneath the seventh cypress.";

@@ -1,5 +1,6 @@
 //! Scenes that are begun before they are chosen: at hand at once, within their bounds, and paid for whatever the reader does.
 
+use crate::providers::prompt;
 use std::sync::atomic::Ordering;
 
 use super::script::{Kind, PACE, Plan, USAGE, WORKERS, echoed};

@@ -8,7 +8,6 @@ use crate::actors::generation::text::{Meter, TextHandle};
 use crate::domain::budget::{Amount, estimate_tokens};
 use crate::domain::scenario::Usage;
 use crate::error::{Code, ServiceError};
-use crate::providers::prompt;
 use crate::providers::text::StoryRequest;
 
 /// A call that was reserved. Dropped, it costs what it was sent, and what it is known to have written.
@@ -31,7 +30,7 @@ impl Expense {
         request: &StoryRequest,
     ) -> Result<Option<Self>, ServiceError> {
         let Some(meter) = text.meter else { return Ok(None) };
-        let input_tokens = prompt::estimate_tokens(request);
+        let input_tokens = meter.input_tokens(request);
         let at_least = meter.amount(Usage { input_tokens, output_tokens: 0 });
         let bill = budget.reserve(payer, meter.most(input_tokens), at_least).await?;
         Ok(Some(Self { bill, meter, input_tokens }))
@@ -161,7 +160,7 @@ impl Running {
         };
         let written = Written { text_bytes: before.len(), choices: 0, tokens: 0 };
         let usage = Usage {
-            input_tokens: prompt::estimate_tokens(&request),
+            input_tokens: meter.input_tokens(&request),
             output_tokens: written.tokens_since(draft),
         };
         let settled = self.deps.budget.settle_left(draft.turn, meter.amount(usage)).await;
