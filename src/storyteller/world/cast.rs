@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::storyteller::chance::Key;
-use crate::storyteller::content::{Band, Pack, Part, Pool};
+use crate::storyteller::content::{Address, Band, Pack, Part, Pool};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -20,6 +20,7 @@ pub struct Member {
     pub steps: usize,
     /// What has come out.
     pub secret: Option<Cow<'static, str>>,
+    pub address: Address,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,7 @@ impl Member {
             steps: number("steps"),
             secret: text("secret", 200)
                 .map(|secret| own(secret, part.secret.iter().map(|known| known.text.as_str()))),
+            address: part.address.unwrap_or_default(),
         })
     }
 
@@ -78,7 +80,12 @@ impl Member {
 
     /// The name by which someone goes who was named before.
     pub fn short(&self) -> &str {
-        self.name.rsplit(' ').next().unwrap_or(&self.name)
+        let mut names = self.name.split(' ');
+        let name = match self.address {
+            Address::Last => names.next_back(),
+            Address::First => names.next(),
+        };
+        name.unwrap_or(&self.name)
     }
 }
 
@@ -150,6 +157,7 @@ impl Casting {
             aim,
             steps: 0,
             secret: None,
+            address: part.address.unwrap_or_default(),
         }
     }
 }
