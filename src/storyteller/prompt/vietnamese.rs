@@ -85,7 +85,7 @@ pub fn parse(line: &str) -> Prompt {
     Prompt {
         premise: addressed(clause),
         actor: match actor.to_lowercase().as_str() {
-            "tôi" | "mình" | "em" => "chuyện của bạn".to_owned(),
+            "tôi" | "mình" | "em" => "đời bạn".to_owned(),
             "mọi người" | "ai cũng" | "ai" | "không ai" | "chẳng ai" => {
                 "sự đổi thay".to_owned()
             }
@@ -166,7 +166,7 @@ mod tests {
                 Some(1200),
             ),
             ("Nếu mèo biết nói thì sao?", "mèo biết nói", "mèo", O::Could, None),
-            ("Nếu tôi không ngủ thì sao?", "bạn không ngủ", "chuyện của bạn", O::Never, None),
+            ("Nếu tôi không ngủ thì sao?", "bạn không ngủ", "đời bạn", O::Never, None),
             ("phở", "phở", "“phở”", O::Quoted, None),
         ] {
             let prompt = parse(source);

@@ -161,3 +161,27 @@ impl Casting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storyteller::content::content;
+
+    #[test]
+    fn friends_go_by_their_first_names_and_so_do_children_and_officials_do_not() {
+        let short = |pack: &str, role: &str| {
+            let content = content("en");
+            let pack = content.pack(pack).unwrap();
+            let index = pack.role.iter().position(|part| part.key == role).unwrap();
+            let pool = content.names.last().unwrap();
+            let member = Casting::new(pool, Band::Modern, 5).member(index, pack);
+            let (first, last) = member.name.split_once(' ').unwrap();
+            [first, last].iter().position(|name| *name == member.short())
+        };
+        for (pack, role, name) in
+            [("personal", "ally", 0), ("nature", "pupil", 0), ("nature", "ally", 1)]
+        {
+            assert_eq!(short(pack, role), Some(name), "{role} of {pack}");
+        }
+    }
+}
