@@ -58,8 +58,8 @@ impl<'w, 'a> Filler<'w, 'a> {
         // "Ada Lund's" leaves no room for "the keeper of the seed store", and "who knows who kept the door" has one "who"
         // too many: the introduction waits for the next scene.
         let is_clause = |text: &str| text.trim_start_matches([',', ' ']).starts_with("who ");
-        let fits = !next.starts_with(['’', '\'']) && !(is_clause(&member.title) && is_clause(next));
-        if self.met & role.bit() == 0 && fits {
+        let waits = next.starts_with(['’', '\'']) || is_clause(&member.title) && is_clause(next);
+        if self.met & role.bit() == 0 && !waits {
             out.push_str(", ");
             out.push_str(&member.title);
             if next.is_empty() || next.starts_with(' ') {
