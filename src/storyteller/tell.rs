@@ -21,9 +21,9 @@ const SPEAK_EVERY: u32 = 2;
 pub struct Wanted {
     /// What if … ?
     pub prompt: String,
-    /// The same seed tells the same story.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=MAX_SEED))]
-    pub seed: u64,
+    /// The same seed tells the same story; made from the prompt when left out.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=MAX_SEED))]
+    pub seed: Option<u64>,
     /// Scenes, beyond an ending if need be; up to the first ending when left out.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub turns: Option<u32>,
@@ -57,6 +57,10 @@ pub fn tell(wanted: &Wanted) -> String {
     let _ = writeln!(out, "# {}", tame(&wanted.prompt, 200));
     let (mut state, mut via) = (Object::new(), Via::Prompt);
     let mut said = wanted.say.iter();
+    let seed = wanted.seed.unwrap_or_else(|| {
+        Key::new(0).with(&wanted.prompt).below(usize::try_from(MAX_SEED).unwrap_or(usize::MAX))
+            as u64
+    });
     let turns = wanted.turns.unwrap_or(MOST_TURNS);
     for turn in 1..=turns {
         let scene = compose(&Input {
@@ -65,7 +69,7 @@ pub fn tell(wanted: &Wanted) -> String {
             tone: wanted.tone.as_deref(),
             length: wanted.length,
             language: &wanted.language,
-            seed: wanted.seed,
+            seed,
             state: &state,
             via: &via,
             variation: 0,
@@ -86,7 +90,7 @@ pub fn tell(wanted: &Wanted) -> String {
             let _ = write!(out, "\n{}", wrapped(&format!("**“{}”**", tame(words, 400)), 0));
             Via::Say { text: words.clone() }
         } else {
-            let whim = Key::new(wanted.seed).with("whim").at(u64::from(turn));
+            let whim = Key::new(seed).with("whim").at(u64::from(turn));
             let taken = whim.below(scene.choices.len());
             offer(&mut out, &scene.choices, Some(taken));
             let text = scene.choices.get(taken).map(|choice| choice.label.clone());
@@ -132,7 +136,7 @@ mod tests {
     fn wanted(seed: u64) -> Wanted {
         Wanted {
             prompt: "What if Rome never fell?".to_owned(),
-            seed,
+            seed: Some(seed),
             turns: None,
             length: Length::Short,
             tone: None,
@@ -152,6 +156,18 @@ mod tests {
         // Every scene but the last says what was taken.
         assert_eq!(story.matches(". **").count(), scenes - 1);
         assert!(story.lines().all(|line| line.chars().count() <= WIDTH), "{story}");
+    }
+
+    #[test]
+    fn without_a_seed_two_prompts_have_two_stories() {
+        let story = |prompt: &str| {
+            let prompt = prompt.to_owned();
+            tell(&Wanted { prompt, seed: None, turns: Some(3), ..wanted(0) })
+        };
+        let (fly, sing) = (story("What if people could fly?"), story("What if people could sing?"));
+        assert_eq!(story("What if people could fly?"), fly);
+        let same = fly.lines().filter(|line| line.len() > 40 && sing.contains(*line)).count();
+        assert!(same * 2 < fly.lines().filter(|line| line.len() > 40).count(), "{fly}\n{sing}");
     }
 
     #[test]
