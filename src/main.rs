@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use whatif::storyteller::lint;
+use whatif::storyteller::{lint, tell};
 use whatif::{boot, config, http, play, telemetry};
 
 #[global_allocator]
@@ -47,7 +47,7 @@ enum Command {
         #[arg(long)]
         print_tables: bool,
     },
-    /// Look at the embedded storyteller's content.
+    /// Read the embedded storyteller, and look at its content.
     Storyteller {
         #[command(subcommand)]
         command: StorytellerCommand,
@@ -68,6 +68,8 @@ enum ConfigCommand {
 
 #[derive(Subcommand)]
 enum StorytellerCommand {
+    /// Tell a whole story, without a server: the scenes, what could be chosen, and what was.
+    Tell(Box<tell::Wanted>),
     /// Check packs and passages, and print what is wrong with them; exit code 1 if anything is.
     Lint {
         /// A folder like assets/storyteller; what is compiled in when left out.
@@ -108,8 +110,12 @@ fn complain(what: &dyn Display) {
 
 /// A line on standard output. Whoever closed it (`whatif openapi | head`) has seen enough, which is no failure.
 fn print(line: impl Display) -> io::Result<()> {
+    write(format_args!("{line}\n"))
+}
+
+fn write(text: impl Display) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+    match write!(out, "{text}").and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
@@ -152,6 +158,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
                 print(format_args!("{store}: up to date"))?;
             }
             Ok(())
+        }
+        Command::Storyteller { command: StorytellerCommand::Tell(wanted) } => {
+            Ok(write(tell::tell(&wanted))?)
         }
         Command::Storyteller { command: StorytellerCommand::Lint { dir, pack } } => {
             lint_stories(dir.as_deref(), pack.as_deref())

@@ -39,7 +39,7 @@ impl<'w, 'a> Filler<'w, 'a> {
         self.writer.pack.words.word(self.world.band, word, self.writer.seed)
     }
 
-    fn cast(&mut self, role: Role, case: Case, next: Option<char>, out: &mut String) {
+    fn cast(&mut self, role: Role, case: Case, next: &str, out: &mut String) {
         let grammar = self.writer.grammar;
         let Some(member) = self.world.cast.get(role.index()) else {
             out.push_str(grammar.nobody);
@@ -55,11 +55,14 @@ impl<'w, 'a> Filler<'w, 'a> {
         }
         out.push_str(&member.name);
         self.named |= role.bit();
-        // "Ada Lund's" leaves no room for "the keeper of the seed store".
-        if self.met & role.bit() == 0 && !matches!(next, Some('’' | '\'')) {
+        // "Ada Lund's" leaves no room for "the keeper of the seed store", and "who knows who kept the door" has one "who"
+        // too many: the introduction waits for the next scene.
+        let is_clause = |text: &str| text.trim_start_matches([',', ' ']).starts_with("who ");
+        let waits = next.starts_with(['’', '\'']) || is_clause(&member.title) && is_clause(next);
+        if self.met & role.bit() == 0 && !waits {
             out.push_str(", ");
             out.push_str(&member.title);
-            if next.is_none_or(|next| next == ' ') {
+            if next.is_empty() || next.starts_with(' ') {
                 out.push(',');
             }
             self.met |= role.bit();
@@ -108,7 +111,7 @@ impl<'w, 'a> Filler<'w, 'a> {
 const WHEN: u8 = 0;
 
 impl Fill for Filler<'_, '_> {
-    fn fill(&mut self, slot: &Slot, next: Option<char>, out: &mut String) {
+    fn fill(&mut self, slot: &Slot, next: &str, out: &mut String) {
         match slot {
             Slot::Actor => self.actor(out),
             Slot::Subject => out.push_str(self.subject.unwrap_or(&self.writer.prompt.actor)),

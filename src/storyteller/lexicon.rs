@@ -56,10 +56,11 @@ pub fn find_verb(lower: &[String]) -> Option<usize> {
 }
 
 pub fn operator(lower: &[String], verb: usize) -> Operator {
-    if lower[0] == "there" && lower.iter().skip(verb).take(2).any(|word| word == "no")
-        || lower.iter().any(|word| word == "no-one" || word == "nobody")
-    {
+    if lower[0] == "there" && lower.iter().skip(verb).take(2).any(|word| word == "no") {
         return Operator::Vanished;
+    }
+    if lower.iter().any(|word| word == "no-one" || word == "nobody") {
+        return Operator::Never;
     }
     OPERATORS
         .iter()

@@ -1,10 +1,10 @@
 //! The embedded story engine: parses a prompt, simulates causes, writes scenes. Pure and deterministic; its content
 //! is data under `assets/storyteller/`.
 //!
-//! Called by the storyteller provider for whole scenes, and by turns to mend a model's choices and patches. It never
-//! does I/O, never asks for the time or for chance: the same [`Input`] gives the same bytes on every replica, so a
-//! scene that was cut off anywhere can be taken up by anyone. `lint` checks the content for its authors and is not
-//! part of telling; it alone reads files.
+//! Called by the storyteller provider for whole scenes, by turns to mend a model's choices and patches, and by `main`
+//! for a story to read (`tell`). It never does I/O, never asks for the time or for chance: the same [`Input`] gives
+//! the same bytes on every replica, so a scene that was cut off anywhere can be taken up by anyone. `lint` checks the
+//! content for its authors and is not part of telling; it alone reads files.
 //!
 //! A scene goes `prompt` -> `world` -> `action` -> `plan` -> `write`; `resume` takes up a scene that
 //! readers have partly seen.
@@ -21,6 +21,7 @@ pub mod prompt;
 mod resume;
 mod say;
 mod subject;
+pub mod tell;
 mod template;
 mod world;
 mod write;

@@ -230,13 +230,20 @@ fn actor(tokens: &[&str], lower: &[String], verb: usize, era: Option<(usize, usi
         .map(|word| you(word, false).unwrap_or_else(|| (*word).to_owned()))
         .collect();
     let actor = trimmed(&named.iter().map(String::as_str).collect::<Vec<_>>());
+    let actor = ["ever", "never", "always", "just", "all"]
+        .iter()
+        .find_map(|word| actor.strip_suffix(word)?.strip_suffix(' '))
+        .unwrap_or(&actor);
     match actor.to_lowercase().as_str() {
         "" | "it" | "all" => "the world".to_owned(),
+        // What came of it is said to have come of the actor, which nothing can of nobody in particular.
+        "everyone" | "everybody" | "nobody" | "no one" | "someone" | "somebody" | "anyone"
+        | "people" | "nothing" | "everything" | "something" => "the change".to_owned(),
         "they" => "the others".to_owned(),
         "he" => "that man".to_owned(),
         "she" => "that woman".to_owned(),
         "we" | "us" => "all of us".to_owned(),
-        _ => actor.strip_prefix("all ").unwrap_or(&actor).to_owned(),
+        _ => actor.strip_prefix("all ").unwrap_or(actor).to_owned(),
     }
 }
 
@@ -320,7 +327,8 @@ mod tests {
             ("What if Carthage had defeated Rome, and Hannibal ruled?", "Carthage", O::Won, None),
             ("What if the Titanic didn't sink?", "the Titanic", O::Never, None),
             ("What if trees sailed?", "trees", O::Other, None),
-            ("What if everyone forgot how to lie?", "everyone", O::Other, None),
+            ("What if everyone forgot how to lie?", "the change", O::Other, None),
+            ("What if nobody ever slept?", "the change", O::Never, None),
             ("What if it rains upwards in 1950?", "the world", O::Other, Some("in 1950")),
         ] {
             let prompt = parse(source, "en");

@@ -97,7 +97,7 @@ pub enum TemplateError {
 /// What a template needs to become text.
 pub trait Fill {
     /// The slot's text in the middle of a sentence. `next` is the character that follows it.
-    fn fill(&mut self, slot: &Slot, next: Option<char>, out: &mut String);
+    fn fill(&mut self, slot: &Slot, next: &str, out: &mut String);
 
     /// What stands before `text` where the passage asks for an indefinite article, if the language has any.
     fn article(&self, text: &str) -> Option<&'static str>;
@@ -243,8 +243,8 @@ impl Template {
                 Piece::Text(text) => out.push_str(text),
                 Piece::Slot { slot, article } => {
                     let next = match self.pieces.get(index + 1) {
-                        Some(Piece::Text(text)) => text.chars().next(),
-                        _ => None,
+                        Some(Piece::Text(text)) => text,
+                        _ => "",
                     };
                     let capital = starts_sentence(out);
                     let start = out.len();
@@ -295,7 +295,7 @@ mod tests {
 
     struct Fixed;
     impl Fill for Fixed {
-        fn fill(&mut self, slot: &Slot, _: Option<char>, out: &mut String) {
+        fn fill(&mut self, slot: &Slot, _: &str, out: &mut String) {
             out.push_str(match slot {
                 Slot::Actor => "the owls",
                 Slot::Named(_) => "orchard",

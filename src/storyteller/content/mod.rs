@@ -21,7 +21,7 @@ pub use self::shared::{
     VoiceFile,
 };
 
-use super::prompt::Operator;
+use super::prompt::{Operator, Prompt};
 use super::template::Template;
 
 /// Changes of pressures, in points.
@@ -97,6 +97,9 @@ pub type WordLists = BTreeMap<String, Vec<String>>;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CastFile {
+    /// Of every part that has none of its own.
+    #[serde(default)]
+    pub address: Address,
     pub role: Vec<Part>,
 }
 
@@ -181,6 +184,19 @@ pub struct Part {
     pub titles: Vec<String>,
     pub goal: Vec<Goal>,
     pub secret: Option<Secret>,
+    #[serde(default)]
+    pub address: Option<Address>,
+}
+
+/// What somebody is called after the first mention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Address {
+    /// By the last of their names, as chronicles do.
+    #[default]
+    Last,
+    /// By the first, as families and friends do, and as everyone does with children.
+    First,
 }
 
 /// What a cast member is after, and the steps taken towards it behind the reader's back.
@@ -238,6 +254,9 @@ pub struct Storylet {
     /// The ages it is possible in; all when empty.
     #[serde(default)]
     pub eras: Vec<Band>,
+    /// The year before which nobody has what it tells of. A prompt without a year is of today.
+    #[serde(default)]
+    pub since: Option<i32>,
     /// The turns of a prompt that it makes sense for; all when empty.
     #[serde(default)]
     pub operators: Vec<Operator>,
@@ -262,8 +281,10 @@ impl Storylet {
         self.eras.is_empty() || self.eras.contains(&band)
     }
 
-    pub fn fits(&self, operator: Operator) -> bool {
-        self.operators.is_empty() || self.operators.contains(&operator)
+    pub fn fits(&self, prompt: &Prompt) -> bool {
+        let known = |since| prompt.year.is_none_or(|year| year >= since);
+        self.since.is_none_or(known)
+            && (self.operators.is_empty() || self.operators.contains(&prompt.operator))
     }
 }
 

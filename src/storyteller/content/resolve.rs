@@ -115,6 +115,9 @@ impl Files {
             |key: &str| CORE_ROLES.iter().position(|core| *core == key).unwrap_or(usize::MAX);
         // A stable sort: the pack's own roles keep their order.
         self.cast.role.sort_by_key(|part| rank(&part.key));
+        for part in &mut self.cast.role {
+            part.address.get_or_insert(self.cast.address);
+        }
         let words = self.pack.take_words();
         let roles: Vec<String> = self.cast.role.iter().map(|part| part.key.clone()).collect();
         self.walk(&mut |_, template| template.resolve(&roles, words.names()));

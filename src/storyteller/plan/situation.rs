@@ -41,7 +41,7 @@ pub fn situation<'a>(
         .pack
         .storylet
         .iter()
-        .filter(|each| each.plays_in(world.band) && each.fits(table.prompt.operator))
+        .filter(|each| each.plays_in(world.band) && each.fits(table.prompt))
         .map(|each| (view.weight(each) + table.key.with(&each.id).below(CHANCE) as i32, each))
         .collect();
     ranked.sort_unstable_by(|(a, x), (b, y)| b.cmp(a).then_with(|| x.id.cmp(&y.id)));

@@ -83,9 +83,12 @@ pub fn parse(line: &str) -> Prompt {
     };
     let object = clause.get(actor.len()..).unwrap_or_default().trim();
     Prompt {
-        premise: clause.to_owned(),
+        premise: addressed(clause),
         actor: match actor.to_lowercase().as_str() {
-            "tôi" | "mình" | "em" => "bạn".to_owned(),
+            "tôi" | "mình" | "em" => "đời bạn".to_owned(),
+            "mọi người" | "ai cũng" | "ai" | "không ai" | "chẳng ai" => {
+                "sự đổi thay".to_owned()
+            }
             "nó" => "thế giới".to_owned(),
             "tất cả" | "chúng ta" => "tất cả chúng ta".to_owned(),
             _ => tame(actor, 60),
@@ -96,6 +99,16 @@ pub fn parse(line: &str) -> Prompt {
         year: the_year(clause),
         words,
     }
+}
+
+/// The reader's "I" as the story's "you".
+fn addressed(clause: &str) -> String {
+    let words = clause.split(' ').map(|word| match word {
+        "tôi" => "bạn",
+        "Tôi" => "Bạn",
+        word => word,
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// From the word that says when to the end of the statement.
@@ -153,7 +166,7 @@ mod tests {
                 Some(1200),
             ),
             ("Nếu mèo biết nói thì sao?", "mèo biết nói", "mèo", O::Could, None),
-            ("Nếu tôi không ngủ thì sao?", "tôi không ngủ", "bạn", O::Never, None),
+            ("Nếu tôi không ngủ thì sao?", "bạn không ngủ", "đời bạn", O::Never, None),
             ("phở", "phở", "“phở”", O::Quoted, None),
         ] {
             let prompt = parse(source);

@@ -175,6 +175,13 @@ fn story(prompt: &'static str, seed: u64, callbacks: &BTreeMap<&str, Callbacks>)
     assert!(state <= MAX_STATE, "{prompt:?} seed {seed}: state of {state} bytes");
     assert!(!has_null(&Value::Object(play.state.clone())));
     let cast = play.state["cast"].as_object().unwrap();
+    for title in cast.values().filter_map(|member| member["title"].as_str()) {
+        let twice = format!(", {title}, who ");
+        assert!(
+            !title.starts_with("who ") || !text.contains(&twice),
+            "{prompt:?} seed {seed}: {twice:?}"
+        );
+    }
     let secrets = cast.values().filter(|member| member.get("secret").is_some()).count();
     assert!(secrets <= 4, "{prompt:?} seed {seed}: {secrets} secrets in two books");
     Outcome {

@@ -43,7 +43,8 @@ fn the_next_situation_is_what_the_words_are_about() {
             play.play(2);
             let band: content::Band =
                 serde_json::from_value(play.state["story"]["band"].clone()).unwrap();
-            let possible = storylet.plays_in(band) && storylet.fits(prompt::Operator::Never);
+            let possible =
+                storylet.plays_in(band) && storylet.fits(&prompt::parse(PROMPTS[0], "en"));
             if !possible || play.at() == storylet.id {
                 continue;
             }

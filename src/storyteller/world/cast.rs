@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::storyteller::chance::Key;
-use crate::storyteller::content::{Band, Pack, Part, Pool};
+use crate::storyteller::content::{Address, Band, Pack, Part, Pool};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -20,6 +20,7 @@ pub struct Member {
     pub steps: usize,
     /// What has come out.
     pub secret: Option<Cow<'static, str>>,
+    pub address: Address,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,7 @@ impl Member {
             steps: number("steps"),
             secret: text("secret", 200)
                 .map(|secret| own(secret, part.secret.iter().map(|known| known.text.as_str()))),
+            address: part.address.unwrap_or_default(),
         })
     }
 
@@ -78,7 +80,12 @@ impl Member {
 
     /// The name by which someone goes who was named before.
     pub fn short(&self) -> &str {
-        self.name.rsplit(' ').next().unwrap_or(&self.name)
+        let mut names = self.name.split(' ');
+        let name = match self.address {
+            Address::Last => names.next_back(),
+            Address::First => names.next(),
+        };
+        name.unwrap_or(&self.name)
     }
 }
 
@@ -150,6 +157,31 @@ impl Casting {
             aim,
             steps: 0,
             secret: None,
+            address: part.address.unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storyteller::content::content;
+
+    #[test]
+    fn friends_go_by_their_first_names_and_so_do_children_and_officials_do_not() {
+        let short = |pack: &str, role: &str| {
+            let content = content("en");
+            let pack = content.pack(pack).unwrap();
+            let index = pack.role.iter().position(|part| part.key == role).unwrap();
+            let pool = content.names.last().unwrap();
+            let member = Casting::new(pool, Band::Modern, 5).member(index, pack);
+            let (first, last) = member.name.split_once(' ').unwrap();
+            [first, last].iter().position(|name| *name == member.short())
+        };
+        for (pack, role, name) in
+            [("personal", "ally", 0), ("nature", "pupil", 0), ("nature", "ally", 1)]
+        {
+            assert_eq!(short(pack, role), Some(name), "{role} of {pack}");
         }
     }
 }
