@@ -24,9 +24,13 @@ impl<'w, 'a> Filler<'w, 'a> {
         Self { writer, world, named: 0, met: world.story.met, kept: None, subject: None }
     }
 
-    /// For choices: they never introduce anybody, and call strangers by their whole names.
+    /// For choices: they never introduce anybody, and call strangers by their parts or their whole names.
     pub fn of_choices(writer: &'w Writer<'a>, world: &'w World) -> Self {
         Self { named: world.story.met, met: u16::MAX, ..Self::new(writer, world) }
+    }
+
+    const fn is_choice(&self) -> bool {
+        self.met == u16::MAX
     }
 
     fn word(&self, word: u8) -> &str {
@@ -51,6 +55,16 @@ impl<'w, 'a> Filler<'w, 'a> {
         }
         if self.named & role.bit() != 0 {
             out.push_str(member.short());
+            return;
+        }
+        // A choice cannot introduce anybody: "let the grocer run it" says more than a name that nobody has heard.
+        if self.is_choice()
+            && let Some(part) = member.title.split(',').next()
+            && ["the ", "your "].iter().any(|article| part.starts_with(article))
+            && !next.starts_with(['’', '\''])
+        {
+            out.push_str(part);
+            self.named |= role.bit();
             return;
         }
         out.push_str(&member.name);
